@@ -1,0 +1,100 @@
+# Verbs only; what they do lives in pyproject.toml, csrc/ and tests/.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+BUILT  := $(VENV)/.built
+
+CSRC   := $(wildcard csrc/*.c)
+CTESTS := $(patsubst csrc/tests/%.c,%,$(wildcard csrc/tests/test_*.c))
+STRICT := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Wconversion -Werror
+CBUILD := csrc/build
+FUZZ_SECONDS ?= 30
+
+.PHONY: help run test check lint types cwarn bench ctest asan tsan valgrind fuzz format clean
+
+help:
+	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
+	@echo "make test          all tests, Python and C"
+	@echo "make check         lint, types, strict C warnings"
+	@echo "make bench         figures beside haproxy (needs haproxy and libssl-dev)"
+	@echo "make ctest asan tsan valgrind fuzz   the C tests, under each tool"
+	@echo "make clean         remove what was built"
+
+run: $(BUILT)
+ifdef CONFIG
+	$(BIN)/tls-gateway serve --config $(CONFIG)
+else
+	$(BIN)/tls-gateway demo $(DEMO)
+endif
+
+test: $(READY) ctest
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: lint types cwarn
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+cwarn:
+	@mkdir -p $(CBUILD)
+	@for file in $(CSRC); do $(CC) $(STRICT) -O2 -c $$file -o $(CBUILD)/warn.o || exit 1; done
+	@echo "strict warnings: none in $(words $(CSRC)) files"
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m bench.main_figures
+
+# The extension is rebuilt when its sources change; the package itself is editable.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BUILT): $(VENV)/bin/python pyproject.toml setup.py $(CSRC) $(wildcard csrc/*.h) csrc/build_ffi.py
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(READY): $(BUILT)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The C tests link the system's OpenSSL (libssl-dev); the extension itself links none.
+define run_ctests
+	@mkdir -p $(CBUILD)
+	@for test in $(CTESTS); do \
+	  echo "== $$test $(1)"; \
+	  $(CC) $(STRICT) $(2) csrc/tests/$$test.c csrc/tests/system_openssl.c $(CSRC) -o $(CBUILD)/$$test -pthread -lssl -lcrypto || exit 1; \
+	  $(3) $(CBUILD)/$$test || exit 1; \
+	done
+endef
+
+ctest:
+	$(call run_ctests,,-O1,)
+
+asan:
+	$(call run_ctests,(address and undefined behaviour),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,)
+
+tsan:
+	$(call run_ctests,(threads),-O1 -fsanitize=thread,)
+
+valgrind:
+	$(call run_ctests,(valgrind),-O1,valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite)
+
+fuzz:
+	@mkdir -p $(CBUILD)
+	@for target in crl table; do \
+	  mkdir -p $(CBUILD)/corpus-$$target; \
+	  clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined csrc/fuzz/fuzz_$$target.c $(CSRC) -o $(CBUILD)/fuzz_$$target -pthread || exit 1; \
+	  $(CBUILD)/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(CBUILD)/corpus-$$target csrc/fuzz/corpus/$$target || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) $(CBUILD) build *.egg-info gateway/_native*.so bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+comma := ,

@@ -1,0 +1,58 @@
+/* conn.h - one client connection from accept to the end.
+ *
+ * The worker's Python thread owns it during the handshake and steps it when
+ * trio says that the socket is ready; gw_relay_adopt passes it to the relay
+ * thread. Exactly one thread touches it at a time. */
+#ifndef GW_CONN_H
+#define GW_CONN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "openssl_table.h"
+#include "verify.h"
+
+/* Open to the relay; Python sees an opaque type. */
+typedef struct gw_conn {
+  SSL *ssl;                     /* owned */
+  int fd;                       /* owned; the client's socket, non-blocking */
+  int established;              /* the handshake is over, close_notify makes sense */
+  gw_verification verification; /* owns chain and leaf_der */
+} gw_conn;
+
+enum { GW_HANDSHAKE_FAILED, GW_HANDSHAKE_DONE, GW_HANDSHAKE_WANT_READ, GW_HANDSHAKE_WANT_WRITE };
+
+/* gw_conn_new makes the server side of a TLS connection on |fd| (connected,
+ * non-blocking). On success the connection owns |fd|. NULL with |error|, and |fd| stays the caller's. */
+gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
+
+/* gw_conn_handshake goes as far as the socket lets it; see the enum. After DONE
+ * a resumed session has been looked up again: the verdict says whether it may
+ * pass. After FAILED |error| has OpenSSL's reason; the alert has been sent. */
+int gw_conn_handshake(gw_conn *conn, gw_error *error);
+
+/* gw_conn_judge looks the client up again in the tables in force. Returns 1 when it may pass. */
+int gw_conn_judge(gw_conn *conn);
+
+/* What Python wants to know of a handshake that has ended either way. Pointers borrow from the connection. */
+typedef struct {
+  gw_verdict verdict;
+  int resumed;
+  const char *version;       /* "TLSv1.3" */
+  const char *error_string;  /* of verdict.error_code, static storage */
+  const uint8_t *leaf_der;   /* the client's certificate where it was refused or let in unchecked, else NULL */
+  size_t leaf_der_length;
+} gw_conn_info;
+void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
+
+/* gw_conn_leaf returns the DER of the client's certificate, malloc'd for the caller to release
+ * with gw_free, or NULL where there is none. Established connections only. */
+uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
+void gw_free(void *memory);
+
+/* gw_conn_free sends close_notify if the connection is established and the
+ * socket takes it at once, closes the socket and frees everything. NULL is fine. */
+void gw_conn_free(gw_conn *conn);
+
+#endif

@@ -1,0 +1,184 @@
+/* What Python sees of the extension. The specification of each function is in
+ * the header of the same name; the compiler checks that both agree. */
+
+/* error.h */
+typedef struct {
+  char text[256];
+} gw_error;
+
+/* counters.h */
+enum {
+  GW_COUNT_ACCEPTED,
+  GW_COUNT_HANDSHAKES,
+  GW_COUNT_RESUMED,
+  GW_COUNT_FAILED,
+  GW_COUNT_TIMED_OUT,
+  GW_COUNT_REFUSED_REVOKED,
+  GW_COUNT_REFUSED_NO_LIST,
+  GW_COUNT_REFUSED_STALE,
+  GW_COUNT_ACCEPTED_UNCHECKED,
+  GW_COUNT_LOOKUPS,
+  GW_COUNT_LIVE,
+  GW_COUNT_RELAYED,
+  GW_COUNT_DISCONNECTED,
+  GW_COUNT_BYTES_IN,
+  GW_COUNT_BYTES_OUT,
+  GW_COUNT_UPSTREAM_FAILED,
+  GW_COUNT_STAPLED,
+  GW_COUNT_HANDSHAKING,
+  GW_COUNT_THROTTLED,
+  GW_COUNT_TOTAL
+};
+void gw_count(uint64_t *page, int which, uint64_t delta);
+
+/* openssl_table.h */
+int gw_openssl_count(void);
+const char *gw_openssl_name(int index);
+const char *gw_openssl_type(int index);
+int gw_openssl_set(int index, void *function);
+int gw_openssl_ready(void);
+
+/* crl_walk.h */
+typedef struct {
+  size_t tbs_at, tbs_length;
+  size_t tbs_content_at;
+  size_t revoked_at, revoked_length;
+  size_t entries_at, entries_length;
+  size_t after_revoked_at;
+  size_t signature_algorithm_at, signature_algorithm_length;
+  size_t signature_at, signature_length;
+  size_t total_length;
+} gw_crl_parts;
+int gw_crl_split(const uint8_t *der, size_t length, gw_crl_parts *parts, gw_error *error);
+
+/* revoked.h */
+typedef struct {
+  const uint8_t *issuer_name;
+  size_t issuer_name_length;
+  const uint8_t *issuer_key;
+  size_t issuer_key_length;
+  const uint8_t *signature;
+  size_t signature_length;
+  const uint8_t *number;
+  size_t number_length;
+  int64_t this_update;
+  int64_t next_update;
+} gw_table_meta;
+typedef struct {
+  int64_t revocation_date;
+  int reason;
+} gw_table_entry;
+typedef struct gw_table gw_table;
+int gw_table_compile(const uint8_t *der, size_t length, const gw_crl_parts *parts, const gw_table_meta *meta, int fd,
+                     uint64_t *count, gw_error *error);
+gw_table *gw_table_open(int fd, int deep, gw_error *error);
+void gw_table_free(gw_table *table);
+uint64_t gw_table_count(const gw_table *table);
+void gw_table_get_meta(const gw_table *table, gw_table_meta *meta);
+int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry);
+int gw_table_at(const gw_table *table, uint64_t index, uint8_t *serial, size_t *length, gw_table_entry *entry);
+
+/* verify.h */
+enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };
+enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
+enum {
+  GW_VERDICT_NONE,
+  GW_VERDICT_GOOD,
+  GW_VERDICT_REVOKED,
+  GW_VERDICT_NO_LIST,
+  GW_VERDICT_STALE,
+  GW_VERDICT_UNTRUSTED
+};
+typedef struct {
+  int verdict;
+  int let_in;
+  int depth;
+  int error_code;
+  gw_table_entry entry;
+  int64_t next_update;
+} gw_verdict;
+typedef struct gw_world gw_world;
+typedef struct gw_listener gw_listener;
+gw_world *gw_world_new(uint64_t *counters);
+void gw_world_free(gw_world *world);
+int gw_world_publish(gw_world *world, gw_table *const *tables, size_t count, gw_error *error);
+typedef struct {
+  int check;
+  int on_unavailable;
+  int64_t grace;
+  int disconnect_revoked;
+  uint64_t *connections;
+} gw_rules;
+gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
+void gw_listener_free(gw_listener *listener);
+int gw_listener_add_ca(gw_listener *listener, void *x509, const uint8_t *name, size_t name_length, const uint8_t *key,
+                       size_t key_length, const uint8_t *serial, size_t serial_length, int parent, gw_error *error);
+void gw_listener_arm(void *ssl_ctx, int mode);
+
+/* staple.h */
+typedef struct gw_staple gw_staple;
+gw_staple *gw_staple_new(uint64_t *counters);
+void gw_staple_free(gw_staple *staple);
+int gw_staple_set(gw_staple *staple, const uint8_t *der, size_t length, int64_t expires);
+int gw_staple_attach(gw_staple *staple, void *ssl_ctx);
+
+/* conn.h */
+typedef struct gw_conn gw_conn;
+enum { GW_HANDSHAKE_FAILED, GW_HANDSHAKE_DONE, GW_HANDSHAKE_WANT_READ, GW_HANDSHAKE_WANT_WRITE };
+typedef struct {
+  gw_verdict verdict;
+  int resumed;
+  const char *version;
+  const char *error_string;
+  const uint8_t *leaf_der;
+  size_t leaf_der_length;
+} gw_conn_info;
+gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
+int gw_conn_handshake(gw_conn *conn, gw_error *error);
+int gw_conn_judge(gw_conn *conn);
+void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
+uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
+void gw_free(void *memory);
+void gw_conn_free(gw_conn *conn);
+
+/* relay.h */
+typedef struct gw_relay gw_relay;
+enum {
+  GW_END_CLIENT_CLOSED,
+  GW_END_BROKER_CLOSED,
+  GW_END_CLIENT_LOST,
+  GW_END_BROKER_LOST,
+  GW_END_BROKER_REFUSED,
+  GW_END_REVOKED,
+  GW_END_LINGERED,
+  GW_END_STOPPED
+};
+typedef struct {
+  uint64_t id;
+  int end;
+  uint64_t bytes_in;
+  uint64_t bytes_out;
+  int64_t duration_ms;
+  gw_verdict verdict;
+  char peer[64];
+  char detail[96];
+  uint8_t *leaf_der;
+  size_t leaf_der_length;
+} gw_relay_event;
+typedef struct {
+  int64_t linger_ms;
+  size_t events_max;
+} gw_relay_options;
+gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);
+enum { GW_PREFACE_MAX = 65536 };
+int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+                   size_t preface_length, int disconnect_revoked, gw_error *error);
+void gw_relay_recheck(gw_relay *relay);
+size_t gw_relay_live(gw_relay *relay);
+int gw_relay_event_fd(gw_relay *relay);
+int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);
+void gw_relay_stop(gw_relay *relay);
+void gw_relay_free(gw_relay *relay);
+
+/* process.h */
+int gw_die_with_parent(int parent);

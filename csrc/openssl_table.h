@@ -1,0 +1,119 @@
+/* openssl_table.h - the OpenSSL that cryptography's wheel carries, by address.
+ *
+ * The extension links no OpenSSL: the one in cryptography's wheel is static and
+ * hidden, and a second one in the process would not understand its objects.
+ * Python takes each function's address from cryptography's binding, compares
+ * the C type that the binding declares with the one written here, and stores it.
+ * This list is the only place that names a function of OpenSSL. */
+#ifndef GW_OPENSSL_TABLE_H
+#define GW_OPENSSL_TABLE_H
+
+#include <stddef.h>
+
+typedef struct ssl_st SSL;
+typedef struct ssl_ctx_st SSL_CTX;
+typedef struct x509_st X509;
+typedef struct x509_store_ctx_st X509_STORE_CTX;
+typedef struct X509_name_st X509_NAME;
+typedef struct asn1_string_st ASN1_INTEGER;
+typedef struct asn1_string_st ASN1_STRING;
+typedef struct evp_pkey_st EVP_PKEY;
+typedef struct bio_st BIO;
+typedef struct bio_method_st BIO_METHOD;
+typedef struct stack_st_X509 Cryptography_STACK_OF_X509;
+typedef struct ssl_cipher_st SSL_CIPHER;
+
+/* X(name, result, parameters): the spelling is cffi's, so that the types compare as text. */
+#define GW_OPENSSL_FUNCTIONS(X)                                                          \
+  X(SSL_new, SSL *, (SSL_CTX *))                                                         \
+  X(SSL_free, void, (SSL *))                                                             \
+  X(SSL_set_fd, int, (SSL *, int))                                                       \
+  X(SSL_set_accept_state, void, (SSL *))                                                 \
+  X(SSL_do_handshake, int, (SSL *))                                                      \
+  X(SSL_read, int, (SSL *, void *, int))                                                 \
+  X(SSL_write, int, (SSL *, void *, int))                                                \
+  X(SSL_pending, int, (SSL *))                                                           \
+  X(SSL_shutdown, int, (SSL *))                                                          \
+  X(SSL_get_error, int, (SSL *, int))                                                    \
+  X(SSL_session_reused, int, (SSL *))                                                    \
+  X(SSL_get_version, char *, (SSL *))                                                    \
+  X(SSL_get_peer_certificate, X509 *, (SSL *))                                           \
+  X(SSL_CTX_set_verify, void, (SSL_CTX *, int, int (*)(int, X509_STORE_CTX *)))          \
+  X(SSL_CTX_set_tlsext_status_cb, long, (SSL_CTX *, int (*)(SSL *, void *)))             \
+  X(SSL_CTX_set_tlsext_status_arg, long, (SSL_CTX *, void *))                            \
+  X(SSL_set_tlsext_status_ocsp_resp, long, (SSL *, unsigned char *, int))                \
+  X(OPENSSL_malloc, void *, (size_t))                                                    \
+  X(OPENSSL_free, void, (void *))                                                        \
+  X(ERR_clear_error, void, (void))                                                       \
+  X(ERR_peek_error, unsigned long, (void))                                               \
+  X(ERR_reason_error_string, char *, (unsigned long))                                    \
+  X(X509_free, void, (X509 *))                                                           \
+  X(X509_get_serialNumber, ASN1_INTEGER *, (X509 *))                                     \
+  X(X509_get_subject_name, X509_NAME *, (X509 *))                                        \
+  X(X509_get_issuer_name, X509_NAME *, (X509 *))                                         \
+  X(X509_get_pubkey, EVP_PKEY *, (X509 *))                                               \
+  X(EVP_PKEY_free, void, (EVP_PKEY *))                                                   \
+  X(ASN1_STRING_length, int, (ASN1_STRING *))                                            \
+  X(ASN1_STRING_get0_data, unsigned char *, (ASN1_STRING *))                             \
+  X(ASN1_STRING_type, int, (ASN1_STRING *))                                              \
+  X(i2d_X509_NAME, int, (X509_NAME *, unsigned char **))                                 \
+  X(i2d_PUBKEY_bio, int, (BIO *, EVP_PKEY *))                                            \
+  X(i2d_X509_bio, int, (BIO *, X509 *))                                                  \
+  X(BIO_new, BIO *, (BIO_METHOD *))                                                      \
+  X(BIO_s_mem, BIO_METHOD *, (void))                                                     \
+  X(BIO_free, int, (BIO *))                                                              \
+  X(BIO_get_mem_data, long, (BIO *, char **))                                            \
+  X(X509_STORE_CTX_get1_chain, Cryptography_STACK_OF_X509 *, (X509_STORE_CTX *))         \
+  X(X509_STORE_CTX_get0_cert, X509 *, (X509_STORE_CTX *))                                \
+  X(X509_STORE_CTX_get_error, int, (X509_STORE_CTX *))                                   \
+  X(X509_STORE_CTX_get_error_depth, int, (X509_STORE_CTX *))                             \
+  X(X509_STORE_CTX_set_error, void, (X509_STORE_CTX *, int))                             \
+  X(X509_verify_cert_error_string, char *, (long))                                       \
+  X(sk_X509_num, int, (Cryptography_STACK_OF_X509 *))                                    \
+  X(sk_X509_value, X509 *, (Cryptography_STACK_OF_X509 *, int))                          \
+  X(sk_X509_free, void, (Cryptography_STACK_OF_X509 *))
+
+#define GW_OPENSSL_MEMBER(name, result, parameters) result(*name) parameters;
+struct gw_openssl {
+  GW_OPENSSL_FUNCTIONS(GW_OPENSSL_MEMBER)
+};
+#undef GW_OPENSSL_MEMBER
+
+/* gw_openssl holds the functions; valid once gw_openssl_ready() is 1. Written
+ * only at import, before any thread starts. */
+extern struct gw_openssl gw_openssl;
+
+/* Values of OpenSSL's public headers; checked against the binding at import where it has them. */
+enum {
+  GW_SSL_ERROR_NONE = 0,
+  GW_SSL_ERROR_SSL = 1,
+  GW_SSL_ERROR_WANT_READ = 2,
+  GW_SSL_ERROR_WANT_WRITE = 3,
+  GW_SSL_ERROR_SYSCALL = 5,
+  GW_SSL_ERROR_ZERO_RETURN = 6,
+  GW_SSL_TLSEXT_ERR_OK = 0,
+  GW_SSL_TLSEXT_ERR_NOACK = 3,
+  GW_X509_V_ERR_UNSPECIFIED = 1,
+  GW_X509_V_ERR_UNABLE_TO_GET_CRL = 3,
+  GW_X509_V_ERR_CRL_HAS_EXPIRED = 12,
+  GW_X509_V_ERR_OUT_OF_MEM = 17,
+  GW_X509_V_ERR_CERT_REVOKED = 23,
+  GW_V_ASN1_NEG_INTEGER = 0x102
+};
+
+/* gw_openssl_count returns the number of functions in the table. */
+int gw_openssl_count(void);
+
+/* gw_openssl_name returns the name of function |index|, or NULL out of range; static storage. */
+const char *gw_openssl_name(int index);
+
+/* gw_openssl_type returns the C type of function |index| without white space, or NULL; static storage. */
+const char *gw_openssl_type(int index);
+
+/* gw_openssl_set stores the address of function |index|; 1, or 0 if the index or the address is no good. */
+int gw_openssl_set(int index, void *function);
+
+/* gw_openssl_ready returns 1 when every function has an address. */
+int gw_openssl_ready(void);
+
+#endif

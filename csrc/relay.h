@@ -1,0 +1,85 @@
+/* relay.h - the thread that moves bytes between clients and the broker.
+ *
+ * One POSIX thread per worker, with epoll, without Python and without the GIL:
+ * Python stopped in a debugger must not stop traffic. From gw_relay_adopt on the
+ * thread owns both sockets and the SSL object, and frees them. */
+#ifndef GW_RELAY_H
+#define GW_RELAY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conn.h"
+#include "error.h"
+
+typedef struct gw_relay gw_relay;
+
+/* Why a connection ended. */
+enum {
+  GW_END_CLIENT_CLOSED,   /* both directions finished, the client first: close_notify, or a FIN alone, which
+                             devices often send (detail "no close_notify"); what it had sent was delivered */
+  GW_END_BROKER_CLOSED,   /* both directions finished, the broker first */
+  GW_END_CLIENT_LOST,     /* reset or TLS error on the client's side; what it had sent was delivered */
+  GW_END_BROKER_LOST,     /* reset on the broker's side; what it had sent was delivered */
+  GW_END_BROKER_REFUSED,  /* the connection to the broker could not be made; close_notify was sent */
+  GW_END_REVOKED,         /* its certificate is revoked now; close_notify was sent */
+  GW_END_LINGERED,        /* one side finished, and then no byte moved for linger_ms */
+  GW_END_STOPPED          /* the relay was stopped or drained */
+};
+
+typedef struct {
+  uint64_t id;           /* as given to gw_relay_adopt */
+  int end;               /* GW_END_... */
+  uint64_t bytes_in;     /* plain bytes received from the client, without the preface */
+  uint64_t bytes_out;    /* plain bytes received from the broker */
+  int64_t duration_ms;   /* in the relay */
+  gw_verdict verdict;    /* GW_END_REVOKED: depth, date, reason */
+  char peer[64];         /* "192.0.2.1:40000" or "[2001:db8::1]:40000", as at adoption; empty when it was gone by then */
+  char detail[96];       /* errno or OpenSSL's reason, or empty */
+  uint8_t *leaf_der;     /* GW_END_REVOKED: the client's certificate, malloc'd, to be released with gw_free; else NULL */
+  size_t leaf_der_length;
+} gw_relay_event;
+
+typedef struct {
+  int64_t linger_ms;     /* half-closed and silent for so long: closed; 0 for the default 30000 */
+  size_t events_max;     /* events kept while nobody reads them; the oldest go first; 0 for the default 65536 */
+} gw_relay_options;
+
+/* gw_relay_new starts the thread. |world| is borrowed and must outlive it; so must
+ * the listeners of adopted connections. NULL with |error|. */
+gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);
+
+/* gw_relay_adopt hands |conn| (established) and |upstream| (a non-blocking
+ * stream socket, connected or still connecting) over. |preface| (copied, may be
+ * empty, at most GW_PREFACE_MAX bytes) goes to the broker before the client's
+ * first byte. |disconnect_revoked| says whether gw_relay_recheck may end it.
+ * Returns 1, and the thread owns both; or 0 with |error|, and the caller still
+ * does: no memory, preface too long, relay stopped. Thread-safe.
+ * Whatever |disconnect_revoked| says, the thread looks the connection up once
+ * more before anything is relayed, so that no swap of tables between handshake
+ * and hand-over is missed. |conn|'s context must not have read-ahead on. */
+enum { GW_PREFACE_MAX = 65536 };
+int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+                   size_t preface_length, int disconnect_revoked, gw_error *error);
+
+/* gw_relay_recheck makes the thread look every live connection up in the tables
+ * in force, and end those that are revoked, except where gw_relay_adopt was
+ * told otherwise. Returns at once. */
+void gw_relay_recheck(gw_relay *relay);
+
+/* gw_relay_live returns the number of connections that the thread has or is about to take. */
+size_t gw_relay_live(gw_relay *relay);
+
+/* gw_relay_event_fd returns a descriptor that is readable while events wait
+ * (an eventfd, owned by the relay). gw_relay_next_event takes the oldest: 1, or
+ * 0 when none is left (the descriptor is then cleared). One reader. */
+int gw_relay_event_fd(gw_relay *relay);
+int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);
+
+/* gw_relay_stop ends all connections with close_notify, stops the thread and
+ * waits for it. Events can still be read. A second call does nothing.
+ * gw_relay_free stops if need be and releases everything (NULL is fine). Both: one caller at a time. */
+void gw_relay_stop(gw_relay *relay);
+void gw_relay_free(gw_relay *relay);
+
+#endif

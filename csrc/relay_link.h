@@ -1,0 +1,107 @@
+/* relay_link.h - one relayed connection: a client, a broker, and the bytes between them.
+ *
+ * Knows sockets and TLS, but neither epoll nor threads: relay.c says when to
+ * try, this says what came of it. Used by the relay thread only. */
+#ifndef GW_RELAY_LINK_H
+#define GW_RELAY_LINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conn.h"
+#include "relay.h"
+
+/* The sides of a link and its flows. A flow has the number of the side that it
+ * comes from; the other side is where it goes. */
+enum { GW_CLIENT, GW_BROKER };
+enum { GW_IN = GW_CLIENT, GW_OUT = GW_BROKER };
+
+/* How far a flow has come:
+ *
+ *   state    its source                     its sink              what the flow may hold
+ *   OPEN     may send more                  takes bytes           one pending buffer
+ *   ENDING   has finished or is lost        is yet to be told     one pending buffer
+ *   DONE     is not read any more           was told, or is lost  nothing
+ *
+ * A flow only ever goes down this table, and a link is over when both are DONE. */
+typedef enum { GW_FLOW_OPEN, GW_FLOW_ENDING, GW_FLOW_DONE } gw_flow_state;
+
+typedef struct {
+  gw_flow_state state;
+  uint8_t *pending;      /* what the sink has not taken; malloc'd, NULL when there is nothing */
+  size_t at, length;     /* pending[at] to pending[length - 1] are still to go */
+  uint32_t source_wants; /* EPOLLIN, or EPOLLOUT where TLS has to write before it can read */
+  uint32_t sink_wants;   /* EPOLLOUT, or EPOLLIN where TLS has to read before it can write */
+} gw_flow;
+
+typedef struct gw_link gw_link;
+
+/* A node of a doubly linked ring; belongs to relay.c, like gw_side. */
+typedef struct gw_node {
+  struct gw_node *next, *previous;
+} gw_node;
+
+/* What epoll's data points to. */
+typedef struct {
+  gw_link *link;
+  uint32_t armed; /* the events asked for */
+  int polled;     /* registered with epoll */
+  int finishing;  /* it was seen to have finished before the flow from it could be read to its end */
+} gw_side;
+
+enum { GW_END_NONE = -1 };
+
+struct gw_link {
+  gw_node node;          /* in the list of live, ended or adopted links, or of events */
+  gw_node lingering;     /* in the list of half-closed links; next is NULL outside of it */
+  int64_t adopted_ms;
+  int64_t silent_since;  /* in milliseconds, where half-closed */
+  gw_conn *conn;         /* owned; NULL once the link has ended */
+  int upstream;          /* owned */
+  int connecting;        /* |upstream| is not connected yet: nothing is read from either side */
+  int disconnect_revoked;
+  int moved;             /* a byte has moved since relay.c cleared this */
+  gw_side sides[2];
+  gw_flow flows[2];
+  gw_relay_event event;  /* filled while the link lives; end is GW_END_NONE until the first cause is known */
+};
+
+/* The scratch buffer that gw_link_pump needs. */
+enum { GW_SCRATCH_SIZE = 65536 };
+
+/* gw_link_new makes a link that owns |conn| and |upstream|, with |preface| (copied) pending for the
+ * broker. NULL without memory, and both stay the caller's. */
+gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface, size_t preface_length);
+
+/* gw_link_free releases |link|, which has been closed or never began: not |conn| and |upstream|,
+ * but the event's leaf_der. */
+void gw_link_free(gw_link *link);
+
+/* gw_link_prepare sets the sockets' options, notes the client's address and whether |upstream| is connected. */
+void gw_link_prepare(gw_link *link);
+
+/* gw_link_connected is to be called when |upstream|, connecting, has become writable or failed.
+ * Returns 1, or 0 with the cause in |event|. */
+int gw_link_connected(gw_link *link);
+
+/* gw_link_wants returns the epoll events of |side|'s socket at which gw_link_pump(flow) has something to try. */
+uint32_t gw_link_wants(const gw_link *link, int flow, int side);
+
+/* gw_link_pump moves what can be moved: pending bytes, then at most GW_SCRATCH_SIZE
+ * new ones, then the news that the source has finished. Never blocks. */
+void gw_link_pump(gw_link *link, int flow, uint8_t *scratch);
+
+/* gw_link_gone notes that |side| takes no more bytes, for the reason that |error| (an errno) gives. */
+void gw_link_gone(gw_link *link, int side, int error);
+
+/* gw_link_over returns 1 when both flows are DONE. */
+int gw_link_over(const gw_link *link);
+
+/* gw_link_cause notes why the link ends, unless an earlier cause is known; |error| is an errno, or 0. */
+void gw_link_cause(gw_link *link, int end, int error);
+
+/* gw_link_close closes both sides, the client's with close_notify where TLS still
+ * stands, and releases all but the event. |scratch| is overwritten. */
+void gw_link_close(gw_link *link, uint8_t *scratch);
+
+#endif

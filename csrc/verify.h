@@ -1,0 +1,113 @@
+/* verify.h - may this certificate come in? The listeners' rules and the verify callback.
+ *
+ * A `gw_listener` has the rules of one listener and the CAs that it trusts. A
+ * `gw_chain` is what is remembered of a verified client: enough to look it up
+ * again when it resumes a session or when the tables change, without any object
+ * of OpenSSL. */
+#ifndef GW_VERIFY_H
+#define GW_VERIFY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "openssl_table.h"
+#include "revoked.h"
+#include "world.h"
+
+enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };
+enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
+
+enum {
+  GW_VERDICT_NONE,       /* nothing was asked: no client certificate, or check = off */
+  GW_VERDICT_GOOD,       /* covered by fresh lists, in none of them */
+  GW_VERDICT_REVOKED,    /* in a list */
+  GW_VERDICT_NO_LIST,    /* a certificate of the chain is covered by no list */
+  GW_VERDICT_STALE,      /* its list has expired, grace included */
+  GW_VERDICT_UNTRUSTED   /* OpenSSL refused the chain before revocation was asked: see error_code */
+};
+
+typedef struct {
+  int verdict;
+  int let_in;               /* 1 when policy lets it in all the same (accept), or for now (wait) */
+  int depth;                /* of the certificate that decided; 0 is the client's own */
+  int error_code;           /* X509_V_ERR_..., 0 when none */
+  gw_table_entry entry;     /* GW_VERDICT_REVOKED: when and why */
+  int64_t next_update;      /* GW_VERDICT_STALE: of the list that has expired */
+} gw_verdict;
+
+typedef struct gw_listener gw_listener;
+
+typedef struct {
+  int check;              /* GW_CHECK_... */
+  int on_unavailable;     /* GW_UNAVAILABLE_... */
+  int64_t grace;          /* seconds past nextUpdate for which a list still counts */
+  int disconnect_revoked; /* whether live connections of a certificate that is revoked now are ended */
+  uint64_t *connections;  /* gauge of its connections, borrowed; may be NULL */
+} gw_rules;
+
+/* gw_listener_new makes a listener with a copy of |rules|; |world| is borrowed
+ * and must outlive it. NULL without memory. gw_listener_free releases it. */
+gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
+void gw_listener_free(gw_listener *listener);
+const gw_rules *gw_listener_rules(const gw_listener *listener);
+gw_world *gw_listener_world(const gw_listener *listener);
+
+/* gw_listener_add_ca tells of a CA certificate that stands in the listener's
+ * store. |x509| is the X509 object in that store, kept alive by it: chains that
+ * OpenSSL builds end in this very object, so that its identity costs a pointer
+ * comparison. |serial| is the content of its serialNumber INTEGER; |parent| the
+ * index of the CA that issued it, or -1 for one that issued itself. Returns its
+ * index (from 0), or -1 with |error|. */
+int gw_listener_add_ca(gw_listener *listener, void *x509, const uint8_t *name, size_t name_length, const uint8_t *key,
+                       size_t key_length, const uint8_t *serial, size_t serial_length, int parent, gw_error *error);
+
+/* gw_listener_arm sets the verify callback of this extension on |ssl_ctx|, with
+ * |mode| (SSL_VERIFY_PEER and so on). */
+void gw_listener_arm(void *ssl_ctx, int mode);
+
+/* What is remembered of a verified client; malloc'd, owned by the connection. */
+typedef struct gw_chain gw_chain;
+void gw_chain_free(gw_chain *chain);
+
+/* gw_chain_from_verified makes the chain of the certificates that OpenSSL has
+ * just verified. |certs| is borrowed. NULL without memory or where an identity cannot be read. */
+gw_chain *gw_chain_from_verified(gw_listener *listener, Cryptography_STACK_OF_X509 *certs);
+
+/* gw_chain_from_leaf makes it from the leaf alone, as a resumed session has it:
+ * the issuers are the listener's CAs of the leaf's issuer name, and where there
+ * are several, each has to agree. NULL without memory. */
+gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf);
+
+/* A list whose thisUpdate is further ahead than this, in seconds, is not in force yet. */
+enum { GW_CLOCK_SKEW = 300 };
+
+/* gw_chain_judge looks every certificate of |chain| up and applies the
+ * listener's policy at |now| (seconds since 1970). Revoked in any list decides,
+ * whatever the policy; then uncovered, then stale. With `wait` a client that is
+ * not covered is let in for now: it is for the caller to wait and judge again.
+ * Returns |verdict->let_in|. */
+int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, const gw_chain *chain, int64_t now,
+                   gw_verdict *verdict);
+
+/* gw_verify_begin and gw_verify_end say for which connection the thread runs
+ * OpenSSL: between them the verify callback stores its verdict, and the chain
+ * (ownership passes to the caller at gw_verify_end) and, where it refused, the
+ * DER of the refused client's own certificate. */
+typedef struct {
+  gw_listener *listener;
+  gw_verdict verdict;
+  gw_chain *chain;
+  uint8_t *leaf_der; /* malloc'd, NULL unless refused or let in unchecked */
+  size_t leaf_der_length;
+} gw_verification;
+void gw_verify_begin(gw_verification *verification);
+void gw_verify_end(void);
+
+/* gw_verdict_count counts a verdict that was acted upon: refused, or let in unchecked. */
+void gw_verdict_count(uint64_t *counters, const gw_verdict *verdict);
+
+/* gw_x509_der returns the DER of |x509|, malloc'd, or NULL. */
+uint8_t *gw_x509_der(X509 *x509, size_t *length);
+
+#endif

@@ -1,0 +1,184 @@
+"""Resolve, check, connect: every connection that a fetch makes is made here.
+
+A URL that stands in somebody's certificate must not turn the gateway into a tool
+against its own network (the cloud's metadata service, an admin port on loopback).
+The name is resolved once, every address it has is checked, and the connection
+goes to a checked address: a name server that answers differently the second time
+(DNS rebinding) is never asked a second time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpcore
+import trio
+
+from gateway.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DENIED_BY_DEFAULT: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # unspecified: Linux connects it to this machine
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, and the metadata service of most clouds
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+        "100.100.100.200/32",  # metadata, Alibaba
+        "168.63.129.16/32",  # the host of a virtual machine, Azure
+        "::/128",
+        "::1/128",
+        "fe80::/10",
+        "ff00::/8",
+        "fd00:ec2::254/128",  # metadata, AWS
+    )
+)
+
+# An IPv6 address that is an IPv4 address in disguise (RFC 6052, section 2.1).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+# From linux/netlink.h and linux/rtnetlink.h.
+_RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST, _RTA_DST, _RTN_LOCAL = 24, 26, 1, 1, 2
+_NLMSGHDR, _RTMSG, _RTATTR = struct.Struct("=IHHII"), struct.Struct("=8BI"), struct.Struct("=HH")
+_RTM_TYPE = _NLMSGHDR.size + 7
+
+
+def is_own_address(address: Address) -> bool:
+    """Whether `address` is one of this machine's own, as the kernel would route it. Blocking, some 20 µs.
+
+    The kernel is asked for the route rather than a socket bound to the address:
+    binding succeeds for any address where net.ipv4.ip_nonlocal_bind is set, as it
+    is on machines that share a virtual address.
+
+    Raises:
+        OSError: the kernel cannot be asked.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    packed = address.packed
+    route = _RTMSG.pack(family, address.max_prefixlen, *(0,) * 7)
+    destination = _RTATTR.pack(_RTATTR.size + len(packed), _RTA_DST) + packed
+    size = _NLMSGHDR.size + len(route) + len(destination)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as kernel:
+        kernel.send(_NLMSGHDR.pack(size, _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + route + destination)
+        answer = kernel.recv(4096)
+    kind = _NLMSGHDR.unpack_from(answer)[1]
+    # Any other kind is an error: there is no route there, so it is not here either.
+    return kind == _RTM_NEWROUTE and answer[_RTM_TYPE] == _RTN_LOCAL
+
+
+@dataclass(frozen=True)
+class AddressPolicy:
+    """Where a learnt URL may lead: `allow` is asked first, then `deny`, then whether it is this machine."""
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = DENIED_BY_DEFAULT
+    is_own: Callable[[Address], bool] = is_own_address
+
+    def permits(self, text: str) -> bool:
+        """Whether a connection to the address `text`, as getaddrinfo writes it, may be made.
+
+        Raises:
+            FetchError: it cannot be told whether the address is this machine's own.
+        """
+        address = _unwrapped(ipaddress.ip_address(text))
+        if any(address in network for network in self.allow):
+            return True
+        if any(address in network for network in self.deny):
+            return False
+        try:
+            return not self.is_own(address)
+        except OSError as exc:
+            raise FetchError(f"cannot tell whether {address} is this machine's own: {exc.strerror}") from exc
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """httpcore's connections, to addresses that `policy` permits; None permits all.
+
+    Time is bounded by the caller's cancel scope alone, the `timeout` arguments are
+    not used. Raises FetchError, without the URL.
+    """
+
+    def __init__(self, policy: AddressPolicy | None) -> None:
+        self._policy = policy
+        self._tcp = httpcore.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve `host`, check every address it has, connect to the first that answers."""
+        addresses = await _resolve(host, port)
+        if self._policy is not None:
+            for address in addresses:
+                if not self._policy.permits(address):
+                    raise FetchError(f"{host} is {address}, which is denied to URLs from certificates")
+        failure = "no address"
+        for position, address in enumerate(addresses):
+            # One address that swallows packets must not eat the time of the next.
+            time_left = trio.current_effective_deadline() - trio.current_time()
+            failure = f"cannot connect to {address} port {port}: no answer"
+            with trio.move_on_after(time_left / (len(addresses) - position)):
+                try:
+                    return await self._tcp.connect_tcp(
+                        address, port, local_address=local_address, socket_options=socket_options
+                    )
+                except httpcore.ConnectError as exc:
+                    failure = f"cannot connect to {address} port {port}: {root_cause(exc)}"
+        raise FetchError(failure)
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise FetchError(f"cannot resolve {host}: {exc.strerror}") from exc
+    except UnicodeError as exc:
+        raise FetchError(f"{host} is not a host name: {exc}") from exc
+    return list(dict.fromkeys(str(address[4][0]) for address in found))
+
+
+def _unwrapped(address: Address) -> Address:
+    """The IPv4 address inside, where there is one: rules for IPv4 must hold however it is written."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address
+
+
+def root_cause(exc: BaseException) -> str:
+    """What an operator wants to read of `exc`: what the system or TLS said below it, else its own text."""
+    said = str(exc) or type(exc).__name__
+    # httpcore raises "from None", which leaves the context; trio puts failed connects into a group.
+    cause: BaseException = exc
+    deeper: BaseException | None = exc
+    while deeper is not None:
+        cause = deeper
+        deeper = (
+            cause.exceptions[0] if isinstance(cause, ExceptionGroup) else cause.__cause__ or cause.__context__
+        )
+    match cause:
+        case ssl.SSLCertVerificationError():
+            said = f"TLS: {cause.verify_message}"
+        case ssl.SSLError():
+            said = f"TLS: {cause.reason or cause.strerror}"
+        case OSError(errno=int(number)):
+            # trio puts the address into strerror; whoever calls has it already.
+            said = os.strerror(number)
+    return said.rstrip(".")

@@ -1,0 +1,114 @@
+"""The command line. Every error that is ours is one line on standard error and exit code 1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway import __version__, log
+from gateway.config import dump, load, material
+from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.config.material import ListenerMaterial
+    from gateway.config.model import Config
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Commands(click.Group):
+    """Turns the errors of the gateway into one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except GatewayError as exc:
+            click.echo(f"tls-gateway: {exc}", err=True)
+            ctx.exit(1)
+
+
+def _config_options(command: click.decorators.FC) -> click.decorators.FC:
+    state = click.option(
+        "--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Overrides state_dir or node.data_dir."
+    )
+    config = click.option(
+        "--config", "path", type=_FILE, required=True, help="A .toml file, or a .conf file with EMQX 4.4 keys."
+    )
+    return config(state(command))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tls-gateway")
+def main() -> None:
+    """A TLS front door for brokers: revoked clients stay out, OCSP responses are stapled."""
+
+
+@main.command()
+@_config_options
+def serve(path: Path, state_dir: Path | None) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    # Only here: the other commands need no OpenSSL and no extension.
+    from gateway.supervisor import Supervisor  # noqa: PLC0415
+
+    config, materials, warnings = _read(path, state_dir)
+    log.configure(config.log.level, config.log.format)
+    logger = log.get_logger(process="supervisor")
+    for warning in warnings:
+        logger.warning("configuration", file=path, warning=warning)
+    sys.exit(Supervisor(config, materials).run())
+
+
+@main.command()
+@_config_options
+def check(path: Path, state_dir: Path | None) -> None:
+    """Find all that can be known of a configuration without listening; exit code 0 or 1."""
+    config, _, warnings = _read(path, state_dir)
+    for warning in warnings:
+        click.echo(f"{path}: warning: {warning}", err=True)
+    names = ", ".join(listener.name for listener in config.listeners)
+    click.echo(f"{path}: good; listeners: {names}")
+
+
+@main.command()
+@click.argument("path", type=_FILE)
+def convert(path: Path) -> None:
+    """Print the TOML that behaves like an EMQX 4.4 .conf file."""
+    loaded = load.load(path)
+    click.echo(dump.to_toml(loaded.config, loaded.warnings), nl=False)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--entries", type=int, default=10, show_default=True, help="How many revoked serials to list; 0 for all.")
+def inspect(path: Path, entries: int) -> None:
+    """Tell people what is in a CRL, a revocation table or an OCSP response."""
+    from gateway.inspection import describe  # noqa: PLC0415 - as above
+
+    for line in describe(path.read_bytes(), limit=entries or None):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Exit when the story has been told: 0 if every step did what it should.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8883, show_default=True, help="Where the gateway listens.")
+def demo(*, once: bool, port: int) -> None:
+    """Own CA, CRL server, OCSP responder, small broker, gateway: see it work in a minute."""
+    from gateway.demo import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(once=once, port=port))
+
+
+def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[ListenerMaterial], list[str]]:
+    loaded = load.load(path, state_dir=state_dir)
+    materials = [
+        material.load_material(listener, f"{path}: listeners[{number}]")
+        for number, listener in enumerate(loaded.config.listeners)
+    ]
+    material.check_state_dir(loaded.config.state_dir)
+    warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
+    return loaded.config, materials, warnings

@@ -1,0 +1,290 @@
+"""The files that a listener's configuration names, read and checked: all that can be known before listening.
+
+Every failure is a ConfigError whose line names the key, the file and what was
+expected. What would work but is hardly meant (a certificate that has expired, a
+key that anyone may read) is a warning.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+
+from gateway.config.values import one_line
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from gateway.config.model import Listener
+
+PrivateKey = (
+    ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+)
+"""The keys that a TLS 1.2 or 1.3 server can sign with."""
+
+
+@dataclass(frozen=True)
+class ListenerMaterial:
+    """What a listener needs from files.
+
+    `chain` has the server certificate first; `client_cas` holds CA certificates
+    alone; `ocsp_issuer` and `ocsp_responder_url` are None unless stapling is enabled.
+    `warnings` are one line each.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    chain_pem: bytes
+    private_key: PrivateKey
+    client_cas: tuple[x509.Certificate, ...]
+    ocsp_issuer: x509.Certificate | None
+    ocsp_responder_url: str | None
+    warnings: tuple[str, ...]
+
+
+def load_material(listener: Listener, source: str) -> ListenerMaterial:
+    """Read and check every file that the listener names. Raises ConfigError.
+
+    `source` stands in front of the key in an error: the configuration file and the
+    listener's place in it, as in "gateway.toml: listeners[0]".
+    """
+    return _Files(listener, source).load()
+
+
+def check_state_dir(path: Path) -> None:
+    """Raise ConfigError unless `path` is a directory that can be written, or could be made. Makes nothing."""
+    place = f"state_dir: {one_line(str(path))}"
+    existing = path
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        is_directory = existing.is_dir()
+    except OSError as exc:
+        raise ConfigError(f"{place}: cannot be used: {exc.strerror}") from exc
+    found = "it" if existing == path else one_line(str(existing))
+    if not is_directory:
+        raise ConfigError(f"{place}: expected a directory, but {found} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{place}: expected a directory that can be written, but {found} cannot")
+
+
+class _Files:
+    def __init__(self, listener: Listener, source: str) -> None:
+        self.listener = listener
+        self.source = source
+        self.warnings: list[str] = []
+
+    def load(self) -> ListenerMaterial:
+        certificate = self.listener.certificates[0]
+        chain = self.certificates("certificates[0].cert", certificate.cert)
+        private_key = self.private_key("certificates[0].key", certificate.key)
+        if _spki(private_key.public_key()) != _spki(chain[0].public_key()):
+            self.fail(
+                "certificates[0].key",
+                certificate.key,
+                f"expected the key of {_subject(chain[0])} in {certificate.cert}, got another one",
+            )
+        self.check_order(chain, certificate.cert)
+        client_cas = self.client_cas()
+        issuer, url = self.stapling(chain)
+        return ListenerMaterial(
+            chain=chain,
+            chain_pem=b"".join(cert.public_bytes(Encoding.PEM) for cert in chain),
+            private_key=private_key,
+            client_cas=client_cas,
+            ocsp_issuer=issuer,
+            ocsp_responder_url=url,
+            warnings=tuple(self.warnings),
+        )
+
+    def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
+        file = f" {one_line(str(path))}:" if path is not None else ""
+        raise ConfigError(f"{self.source}.{key}:{file} {one_line(problem)}") from cause
+
+    def warn(self, key: str, path: Path, text: str) -> None:
+        self.warnings.append(one_line(f'listener "{self.listener.name}": {key}: {path}: {text}'))
+
+    def read(self, key: str, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as exc:
+            self.fail(key, path, f"cannot be read: {exc.strerror}", exc)
+
+    def certificates(self, key: str, path: Path) -> tuple[x509.Certificate, ...]:
+        """Every certificate of a PEM file, at least one, each of which can be decoded to the end."""
+        data = self.read(key, path)
+        if b"-----BEGIN CERTIFICATE-----" not in data:
+            found = "PEM without one" if b"-----BEGIN " in data else "no PEM"
+            self.fail(key, path, f"expected a certificate in PEM, got {_der_or(data, found)}")
+        try:
+            found_certs = tuple(x509.load_pem_x509_certificates(data))
+            for cert in found_certs:
+                cert.public_key()
+                _ = cert.extensions
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as exc:
+            self.fail(key, path, f"expected a certificate in PEM, got one that cannot be decoded: {exc}", exc)
+        now = dt.datetime.now(dt.UTC)
+        for cert in found_certs:
+            if cert.not_valid_after_utc < now:
+                self.warn(
+                    key, path, f"{_subject(cert)} expired at {cert.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+                )
+            if cert.not_valid_before_utc > now:
+                since = f"{cert.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+                self.warn(key, path, f"{_subject(cert)} is not valid before {since}")
+        return found_certs
+
+    def private_key(self, key: str, path: Path) -> PrivateKey:
+        data = self.read(key, path)
+        if b"PRIVATE KEY-----" not in data:
+            found = "PEM without one" if b"-----BEGIN " in data else "no PEM"
+            self.fail(key, path, f"expected a private key in PEM, got {_der_or(data, found)}")
+        try:
+            private_key = load_pem_private_key(data, None)
+        except TypeError as exc:
+            self.fail(
+                key,
+                path,
+                "expected a private key without a passphrase: encrypted ones are not supported",
+                exc,
+            )
+        except (ValueError, UnsupportedAlgorithm) as exc:
+            self.fail(key, path, "expected a private key in PEM, got one that cannot be decoded", exc)
+        if not isinstance(private_key, PrivateKey):
+            kind = type(private_key).__name__.removesuffix("PrivateKey").lstrip("_")
+            self.fail(key, path, f"expected a key that signs (EC, RSA, Ed25519 or Ed448), got {kind}")
+        if path.stat().st_mode & stat.S_IROTH:
+            self.warn(key, path, f"everyone on this machine may read the private key: chmod o-r {path}")
+        return private_key
+
+    def check_order(self, chain: Sequence[x509.Certificate], path: Path) -> None:
+        for lower, upper in itertools.pairwise(chain):
+            if not _issued(upper, lower):
+                self.warn(
+                    "certificates[0].cert",
+                    path,
+                    f"{_subject(upper)} did not issue {_subject(lower)} before it: clients may refuse it",
+                )
+
+    def client_cas(self) -> tuple[x509.Certificate, ...]:
+        path = self.listener.client_ca
+        if path is None:
+            return ()
+        found = self.certificates("client_ca", path)
+        cas = tuple(cert for cert in found if _is_ca(cert))
+        if not cas:
+            self.fail(
+                "client_ca",
+                path,
+                f"expected a CA certificate (basicConstraints cA true), got {_subject(found[0])}",
+            )
+        for cert in found:
+            if cert not in cas:
+                self.warn("client_ca", path, f"{_subject(cert)} is no CA and is left out")
+        if self.listener.revocation.check != "off" and self.listener.verify != "none":
+            for cert in cas:
+                if not _may_sign_crls(cert):
+                    self.warn(
+                        "client_ca", path, f"{_subject(cert)} may not sign CRLs (keyUsage without cRLSign)"
+                    )
+        return cas
+
+    def stapling(self, chain: Sequence[x509.Certificate]) -> tuple[x509.Certificate | None, str | None]:
+        """The certificate's issuer and its responder; both None without stapling."""
+        stapling = self.listener.stapling
+        if not stapling.enabled:
+            return None, None
+        candidates = chain[1:]
+        if stapling.issuer is not None:
+            candidates = self.certificates("stapling.issuer", stapling.issuer)
+        issuer = next((cert for cert in candidates if _issued(cert, chain[0])), None)
+        if issuer is None and stapling.issuer is not None:
+            self.fail(
+                "stapling.issuer",
+                stapling.issuer,
+                f"expected the certificate that issued {_subject(chain[0])}, got {_subject(candidates[0])}",
+            )
+        if issuer is None:
+            self.fail(
+                "stapling.issuer",
+                None,
+                f"expected the certificate that issued {_subject(chain[0])}, because "
+                f"{self.listener.certificates[0].cert} has none behind it; got nothing",
+            )
+        url = stapling.responder_url or _responder(chain[0])
+        if url is None:
+            self.fail(
+                "stapling.responder_url",
+                None,
+                f"expected a URL, because {_subject(chain[0])} names no OCSP responder; got nothing",
+            )
+        return issuer, url
+
+
+def _der_or(data: bytes, otherwise: str) -> str:
+    return "DER" if data.startswith(b"\x30") else otherwise
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _subject(cert: x509.Certificate) -> str:
+    names = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return one_line(f'"{names[0].value!s}"' if names else f'"{cert.subject.rfc4514_string()}"')
+
+
+def _issued(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _is_ca(cert: x509.Certificate) -> bool:
+    """RFC 5280, section 6.1.4 (k): by basicConstraints; a version 1 root has no extensions to say so."""
+    try:
+        return cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return cert.version is x509.Version.v1 and _issued(cert, cert)
+
+
+def _may_sign_crls(cert: x509.Certificate) -> bool:
+    """RFC 5280, section 4.2.1.3: without keyUsage, a key may be used for anything."""
+    try:
+        return cert.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _responder(cert: x509.Certificate) -> str | None:
+    """The first OCSP responder over HTTP that the certificate names (RFC 6960, section 3.1)."""
+    try:
+        access = cert.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return None
+    urls = (
+        description.access_location.value
+        for description in access
+        if description.access_method == AuthorityInformationAccessOID.OCSP
+        and isinstance(description.access_location, x509.UniformResourceIdentifier)
+    )
+    return next((url for url in urls if url.lower().startswith(("http://", "https://"))), None)

@@ -1,0 +1,143 @@
+"""The configuration as immutable values: what the rest of the gateway reads.
+
+Every field has the name of its TOML key. Durations are seconds, sizes are bytes;
+`Duration` and `Size` say so in the types and are decoded from "15s" and "256MiB"
+by `load`. Relative paths have been resolved against the configuration file's
+directory by the time a `Config` exists.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+
+class Duration(float):
+    """Seconds, in whole milliseconds. Written "15s", "500ms", "5m", "2h", "1d", or their sum as "1m30s"."""
+
+
+class Size(int):
+    """Bytes. Written "4096", "64KiB", "256MiB", "1GiB"."""
+
+
+# The descriptions are what an operator reads behind "expected" when a value does not fit.
+Name = Annotated[
+    str,
+    msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 letters, digits, '_', '.' or '-'"),
+]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="a whole number of at least 1")]
+Workers = Annotated[int, msgspec.Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
+Rate = Annotated[float, msgspec.Meta(gt=0, description="a number above 0")]
+AtLeastOne = msgspec.Meta(min_length=1)
+TlsVersion = Literal["1.2", "1.3"]
+
+
+class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Address:
+    """Where to listen or connect: a host and port, or the path of a Unix socket.
+
+    Written "0.0.0.0:8883", "[::1]:8883", ":8883" (every address; only to listen)
+    or "unix:/path" (only to connect).
+    """
+
+    # No Struct: msgspec would decode one from a table, and this is decoded from text.
+    __slots__ = ("host", "path", "port")
+
+    def __init__(self, host: str = "", port: int = 0, path: str = "") -> None:
+        self.host: Final = host
+        self.port: Final = port
+        self.path: Final = path
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Address):
+            return NotImplemented
+        return (self.host, self.port, self.path) == (other.host, other.port, other.path)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.port, self.path))
+
+
+class Certificate(_Frozen, frozen=True):
+    """A server certificate (PEM, with its chain behind it) and its private key (PEM)."""
+
+    cert: Path
+    key: Path
+
+
+class Revocation(_Frozen, frozen=True):
+    """Which client certificates are looked up, where their lists come from, and what if there is none."""
+
+    check: Literal["chain", "leaf", "off"] = "chain"
+    crl_urls: tuple[str, ...] = ()
+    follow_distribution_points: bool = True
+    on_unavailable: Literal["reject", "accept", "wait"] = "reject"
+    grace: Duration = Duration(0)
+    disconnect_revoked: bool = True
+
+
+class Stapling(_Frozen, frozen=True):
+    """The OCSP response that the listener staples (RFC 6066, section 8)."""
+
+    enabled: bool = False
+    responder_url: str | None = None
+    issuer: Path | None = None
+    refresh_interval: Duration = Duration(300)
+    http_timeout: Duration = Duration(15)
+
+
+class CrlCache(_Frozen, frozen=True):
+    """How lists are fetched, whichever listener asks for them."""
+
+    refresh_interval: Duration = Duration(900)
+    http_timeout: Duration = Duration(15)
+    max_bytes: Size = Size(256 << 20)
+
+
+class Listener(_Frozen, frozen=True):
+    """One front door: addresses, certificate, rules for clients, brokers behind it."""
+
+    name: Name
+    bind: Annotated[tuple[Address, ...], AtLeastOne]
+    upstreams: Annotated[tuple[Address, ...], AtLeastOne]
+    certificates: Annotated[tuple[Certificate, ...], AtLeastOne]
+    client_ca: Path | None = None
+    verify: Literal["required", "optional", "none"] = "required"
+    tls_versions: Annotated[tuple[TlsVersion, ...], AtLeastOne] = ("1.2", "1.3")
+    handshake_timeout: Duration = Duration(15)
+    max_connections: Count = 100_000
+    max_conn_rate: Rate | None = None
+    proxy_protocol: Literal["off"] = "off"
+    revocation: Revocation = Revocation()
+    stapling: Stapling = Stapling()
+
+
+class Log(_Frozen, frozen=True):
+    """What is logged, and how: text for people, JSON for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Config(_Frozen, frozen=True):
+    """The whole configuration of one gateway."""
+
+    listeners: Annotated[tuple[Listener, ...], AtLeastOne]
+    workers: Workers | Literal["auto"] = "auto"
+    state_dir: Path = Path("/var/lib/tls-gateway")
+    drain_timeout: Duration = Duration(30)
+    crl_cache: CrlCache = CrlCache()
+    log: Log = Log()

@@ -1,0 +1,152 @@
+"""What the types of the model cannot say: rules that take two fields, a scheme, or a meaning.
+
+No I/O. `refuse_violations` returns for every Config that the gateway can run, and
+`remarks` are what it can run with but an operator will hardly have meant. Key
+paths are those of TOML.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.config.values import format_duration, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gateway.config.model import Address, Config, Listener
+
+Finding = tuple[str, str]
+"""A key path and what is wrong with it."""
+
+
+_NO_LIST = (
+    "empty, and follow_distribution_points is off: no list ever covers a client, "
+    'so on_unavailable = "{}" decides about every one'
+)
+
+
+class RuleError(Exception):
+    """A key that cannot stay as it is; `load` adds the file and makes a ConfigError of it."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+        self.problem = problem
+
+
+def refuse_violations(config: Config) -> None:
+    """Raise RuleError for the first rule that the configuration breaks."""
+    for key, problem in _violations(config):
+        raise RuleError(key, problem)
+
+
+def remarks(config: Config) -> list[Finding]:
+    """What is allowed and hardly meant: each is worth a warning."""
+    return [
+        (f"listeners[{i}].revocation.crl_urls", _NO_LIST.format(listener.revocation.on_unavailable))
+        for i, listener in enumerate(config.listeners)
+        if listener.verify != "none"
+        and listener.revocation.check != "off"
+        and not listener.revocation.crl_urls
+        and not listener.revocation.follow_distribution_points
+    ]
+
+
+def _violations(config: Config) -> Iterator[Finding]:
+    yield from _names(config.listeners)
+    yield from _binds(config.listeners)
+    for i, listener in enumerate(config.listeners):
+        for key, problem in _listener(listener):
+            yield f"listeners[{i}].{key}", problem
+    yield from _above_zero("crl_cache.refresh_interval", config.crl_cache.refresh_interval)
+    yield from _above_zero("crl_cache.http_timeout", config.crl_cache.http_timeout)
+
+
+def _names(listeners: Iterable[Listener]) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for i, listener in enumerate(listeners):
+        first = seen.setdefault(listener.name, i)
+        if first != i:
+            yield (
+                f"listeners[{i}].name",
+                f"expected a name of its own, got {show(listener.name)} as in listeners[{first}]",
+            )
+
+
+def _binds(listeners: Iterable[Listener]) -> Iterator[Finding]:
+    # Every socket is bound with SO_REUSEPORT, so the kernel would not refuse a second bind:
+    # it would deal the clients out between the two listeners.
+    seen: dict[tuple[str, int], str] = {}
+    for i, listener in enumerate(listeners):
+        for j, address in enumerate(listener.bind):
+            path = f"listeners[{i}].bind[{j}]"
+            if address.path:
+                yield path, f'expected "host:port" to listen on, got {show(str(address))}'
+            for key in _bound(address):
+                if key in seen:
+                    got = f"{show(str(address))} as in listener {show(seen[key])}"
+                    yield path, f"expected an address of its own, got {got}"
+            seen.update(dict.fromkeys(_bound(address), listener.name))
+
+
+def _bound(address: Address) -> list[tuple[str, int]]:
+    hosts = [address.host] if address.host else ["0.0.0.0", "::"]  # noqa: S104 - compared, not bound
+    return [(host, address.port) for host in hosts]
+
+
+def _listener(listener: Listener) -> Iterator[Finding]:
+    for i, upstream in enumerate(listener.upstreams):
+        if not upstream.host and not upstream.path:
+            yield f"upstreams[{i}]", f"expected a host to connect to, got {show(str(upstream))}"
+    if len(listener.certificates) > 1:
+        yield (
+            "certificates",
+            f"more than one certificate is not supported yet, got {len(listener.certificates)}",
+        )
+    if listener.verify != "none" and listener.client_ca is None:
+        yield (
+            "client_ca",
+            f'expected a file of CA certificates, because verify is "{listener.verify}"; got nothing',
+        )
+    yield from _above_zero("handshake_timeout", listener.handshake_timeout)
+    if listener.max_conn_rate is not None and not math.isfinite(listener.max_conn_rate):
+        yield "max_conn_rate", f"expected a number above 0, got {listener.max_conn_rate}"
+    for i, url in enumerate(listener.revocation.crl_urls):
+        yield from _url(f"revocation.crl_urls[{i}]", url, ("http", "https", "file"))
+    if listener.stapling.responder_url is not None:
+        yield from _url("stapling.responder_url", listener.stapling.responder_url, ("http", "https"))
+    yield from _above_zero("stapling.refresh_interval", listener.stapling.refresh_interval)
+    yield from _above_zero("stapling.http_timeout", listener.stapling.http_timeout)
+
+
+def _above_zero(path: str, value: float) -> Iterator[Finding]:
+    if value <= 0:
+        yield path, f'expected a duration above 0, got "{format_duration(value)}"'
+
+
+def _url(path: str, url: str, schemes: tuple[str, ...]) -> Iterator[Finding]:
+    expected = _url_expected(url, schemes)
+    if expected:
+        yield path, f"expected {expected}, got {show(url)}"
+
+
+def _url_expected(url: str, schemes: tuple[str, ...]) -> str | None:
+    """What the URL should have been, None if it is."""
+    listed = ", ".join(schemes[:-1]) + f" or {schemes[-1]}"
+    # urlsplit drops tabs and line ends in silence: what it would split is not what would be fetched.
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return f"a URL ({listed}) without spaces and control characters"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"a URL ({listed}) with a valid host and port"
+    if parts.scheme not in schemes:
+        return f"a URL with the scheme {listed}"
+    if parts.scheme == "file":
+        local = parts.netloc in ("", "localhost") and parts.path.startswith("/")
+        return None if local else "an absolute file URL, as in file:///path"
+    return None if parts.hostname and port != 0 else f"a URL ({listed}) with a valid host and port"

@@ -1,0 +1,299 @@
+"""The control process: fetches, verifies, compiles, publishes; the workers only ever read.
+
+It wires the parts together and decides nothing itself: what is good is said by
+`revocation.crl` and `stapling.response`, when to ask again by `schedule`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway import publish
+from gateway.addresses import AddressPolicy
+from gateway.errors import StapleError
+from gateway.fetch import Fetcher, display_url
+from gateway.log import get_logger
+from gateway.names import printable
+from gateway.publish import Update
+from gateway.revocation import crl, policy
+from gateway.revocation.refresh import CrlRefresher, CrlSource
+from gateway.revocation.table import Tables
+from gateway.schedule import Limits
+from gateway.stapling import response
+from gateway.stapling.refresh import StapleRefresher, StapleSource
+from gateway.store import StateStore
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from gateway.config.material import ListenerMaterial
+    from gateway.config.model import Config, Listener
+    from gateway.errors import GatewayError
+    from gateway.metrics import Counters
+    from gateway.revocation.crl import VerifiedCrl
+    from gateway.revocation.table import InForce
+    from gateway.schedule import SourceState
+    from gateway.stapling.response import VerifiedResponse
+
+# With nothing in the store, how long clients queue for the first lists before
+# `on_unavailable` decides. A source that hangs must not keep the door shut.
+_FIRST_ROUND = 5.0
+# Distribution points that are followed at most; each is a task and, once fetched, a file.
+_MAX_LEARNT = 1000
+
+
+@dataclass(frozen=True)
+class Post:
+    """All that control inherits from the supervisor."""
+
+    config: Config
+    materials: Sequence[ListenerMaterial]
+    socket: socket.socket
+    counters: Counters
+
+
+class Control:
+    """The state of the control process."""
+
+    def __init__(self, post: Post) -> None:
+        self._config = post.config
+        self._materials = post.materials
+        self._socket = post.socket
+        self._log = get_logger(process="control")
+        self._store = StateStore(post.config.state_dir)
+        self._fetcher = Fetcher(AddressPolicy())
+        self._limits = Limits()
+        self._tables = Tables(self._store, self._publish_table)
+        self._cas = [ca for material in post.materials for ca in material.client_cas]
+        self._state = Update(whole=True, ready=False)
+        self._changed = trio.Event()
+        self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
+        self._learnt = 0
+
+    async def run(self) -> None:
+        """Serve the workers until told to stop."""
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._serve_workers)
+                await trio.to_thread.run_sync(self._store.prepare)
+                nursery.start_soon(self._begin)
+                await anext(signals)
+                nursery.cancel_scope.cancel()
+
+    async def _begin(self) -> None:
+        """Put what the store has in force, then start every source; ready when each has had its chance."""
+        listeners = self._config.listeners
+        crls = [
+            self._add_crl(url, learnt=False)
+            for url in dict.fromkeys(url for listener in listeners for url in listener.revocation.crl_urls)
+        ]
+        staples = self._staple_refreshers()
+        missing: list[CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]] = []
+        for refresher in (*crls, *staples):
+            problem = await refresher.restore()
+            if problem is not None:
+                self._log.warning(
+                    "stored copy not used", url=display_url(refresher.state.url), problem=problem
+                )
+            if refresher.state.this_update is None:
+                missing.append(refresher)
+        for refresher in (*crls, *staples):
+            self._nursery.start_soon(refresher.schedule.run)
+        for listener, material in zip(listeners, self._materials, strict=True):
+            if listener.revocation.follow_distribution_points and listener.revocation.check != "off":
+                for ca in material.client_cas:
+                    self._learn(policy.distribution_points(ca.public_bytes(Encoding.DER)))
+        with trio.move_on_after(_FIRST_ROUND):
+            for refresher in missing:
+                await refresher.schedule.first_attempt_done.wait()
+        self._change(Update(whole=False, ready=True))
+        self._log.info("ready", lists=len(self._state.tables), staples=len(self._state.staples))
+
+    def _add_crl(self, url: str, *, learnt: bool) -> CrlRefresher[VerifiedCrl]:
+        cache = self._config.crl_cache
+        refresher = CrlRefresher(
+            CrlSource(url, cache.refresh_interval, cache.http_timeout, cache.max_bytes, learnt=learnt),
+            fetch=self._fetcher.get,
+            verify=self._verify_crl,
+            install=self._tables.install,
+            store=self._store,
+            limits=self._limits,
+            observer=_CrlObserver(self._log),
+        )
+        self._crls[url] = refresher
+        return refresher
+
+    def _verify_crl(self, data: bytes) -> VerifiedCrl:
+        verified = crl.verify_crl(data, self._cas, now=int(time.time()))
+        self._tables.check(verified)
+        return verified
+
+    def _learn(self, urls: Sequence[str]) -> None:
+        """Follow distribution points that nobody has told of before."""
+        for url in urls:
+            if url in self._crls:
+                continue
+            if self._learnt >= _MAX_LEARNT:
+                self._log.warning(
+                    "distribution point not followed", url=display_url(url), error=f"{_MAX_LEARNT} are already followed"
+                )
+                return
+            self._learnt += 1
+            self._log.info("distribution point found", url=display_url(url))
+            self._nursery.start_soon(self._add_crl(url, learnt=True).schedule.run)
+
+    def _staple_refreshers(self) -> list[StapleRefresher[VerifiedResponse]]:
+        """One per server certificate, however many listeners present it."""
+        refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
+        for listener, material in zip(self._config.listeners, self._materials, strict=True):
+            if listener.stapling.enabled:
+                refreshers.setdefault(fingerprint(material.chain[0]), self._staple_refresher(listener, material))
+        return list(refreshers.values())
+
+    def _staple_refresher(self, listener: Listener, material: ListenerMaterial) -> StapleRefresher[VerifiedResponse]:
+        certificate, issuer, url = material.chain[0], material.ocsp_issuer, material.responder_url
+        if issuer is None or url is None:
+            raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
+        key = fingerprint(certificate)
+
+        async def install(verified: VerifiedResponse) -> None:
+            staple = publish.Staple(verified.der, verified.expires)
+            self._change(Update(whole=False, ready=self._state.ready, staples={key: staple}))
+
+        return StapleRefresher(
+            StapleSource(key, url, listener.stapling.refresh_interval, listener.stapling.http_timeout),
+            post=self._fetcher.post,
+            build_request=lambda: response.build_request(certificate, issuer),
+            verify=lambda data: response.verify_response(data, certificate, issuer, now=int(time.time())),
+            install=install,
+            store=self._store,
+            limits=self._limits,
+            observer=_StapleObserver(self._log.bind(listener=listener.name)),
+        )
+
+    def _publish_table(self, key: str, table: InForce) -> None:
+        self._change(Update(whole=False, ready=self._state.ready, tables={key: str(table.path)}))
+        verified = table.crl
+        self._log.info(
+            "list in force",
+            issuer=printable(_name(verified.issuer.name)),
+            number=verified.number,
+            entries=table.entries,
+            this_update=policy.moment(verified.this_update),
+            next_update=policy.moment(verified.next_update) if verified.next_update else "none",
+        )
+        if verified.expired(int(time.time())):
+            self._log.warning("list has expired", issuer=printable(_name(verified.issuer.name)))
+
+    def _change(self, change: Update) -> None:
+        self._state = publish.merge(self._state, change)
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def _serve_workers(self) -> None:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        await trio.serve_listeners(self._serve_worker, [listener])
+
+    async def _serve_worker(self, stream: trio.SocketStream) -> None:
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(self._hear_worker, stream, nursery.cancel_scope)
+            told: Update | None = None
+            try:
+                while True:
+                    changed, current = self._changed, self._state
+                    await publish.send(stream, current if told is None else publish.difference(told, current))
+                    told = current
+                    await changed.wait()
+            except trio.BrokenResourceError:
+                pass
+            nursery.cancel_scope.cancel()
+
+    async def _hear_worker(self, stream: trio.SocketStream, gone: trio.CancelScope) -> None:
+        try:
+            async for sighting in publish.receive(stream, publish.Sighting):
+                self._learn(sighting.urls)
+        except trio.BrokenResourceError:
+            pass
+        gone.cancel()
+
+
+class _CrlObserver:
+    """Logs what became of a list's fetches."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def fetched(self, state: SourceState) -> None:
+        self._log.debug("list fetched", url=display_url(state.url), entries=state.entries)
+
+    def unchanged(self, state: SourceState) -> None:
+        self._log.debug("list unchanged", url=display_url(state.url))
+
+    def failed(self, state: SourceState, error: GatewayError, retry_in: float) -> None:
+        self._log.warning(
+            "list not refreshed",
+            url=display_url(state.url),
+            error=str(error),
+            failures=state.consecutive_failures,
+            retry_in=f"{retry_in:.1f}s",
+            consequence="the one in force stays" if state.this_update else "there is none in force from here",
+        )
+
+
+class _StapleObserver:
+    """Logs what became of a staple's requests."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def fetched(self, state: SourceState) -> None:
+        self._log.info("staple in force", url=display_url(state.url), expires=policy.moment(state.next_update or 0))
+
+    def unchanged(self, state: SourceState) -> None:
+        self._log.debug("staple unchanged", url=display_url(state.url))
+
+    def failed(self, state: SourceState, error: GatewayError, retry_in: float) -> None:
+        # A server certificate that is revoked is the operator's business at once.
+        urgent = isinstance(error, StapleError) and error.revoked
+        (self._log.error if urgent else self._log.warning)(
+            "staple not refreshed",
+            url=display_url(state.url),
+            error=str(error),
+            failures=state.consecutive_failures,
+            retry_in=f"{retry_in:.1f}s",
+            consequence=_staple_consequence(state),
+        )
+
+
+def _staple_consequence(state: SourceState) -> str:
+    if state.next_update is None or state.next_update <= time.time():
+        return "nothing is stapled"
+    return f"the one in force is stapled until {policy.moment(state.next_update)}"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """A certificate's SHA-256, hexadecimal: the key of its staple."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def run(post: Post) -> None:
+    """The control process from fork to exit."""
+    # A terminal sends Ctrl-C to the whole family; the supervisor tells us in its own words.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trio.run(Control(post).run)
+
+
+def _name(der: bytes) -> x509.Name:
+    return x509.Name.from_bytes(der)

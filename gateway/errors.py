@@ -1,0 +1,47 @@
+"""The tree of errors: everything that the gateway raises on purpose.
+
+Each message is one line that says what is wrong, where, what was expected and,
+where it is not obvious, what happens now.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Anything the gateway raises on purpose; its text is fit for an operator."""
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used: file, key path and what was expected."""
+
+
+class UnsupportedOpenSSLError(GatewayError):
+    """cryptography's OpenSSL binding is not one that the extension was tested with."""
+
+
+class CrlError(GatewayError):
+    """A fetched CRL is refused; the one in force stays (RFC 5280, section 6.3)."""
+
+
+class TableError(GatewayError):
+    """A revocation table cannot be written, opened or trusted."""
+
+
+class StapleError(GatewayError):
+    """An OCSP response is refused and not stapled (RFC 6960, section 3.2)."""
+
+
+class FetchError(GatewayError):
+    """A URL could not be fetched within its bounds of time, size and redirects."""
+
+
+class StoreError(GatewayError):
+    """The state directory cannot be written; what was there stays."""
+
+
+class HandshakeError(GatewayError):
+    """A TLS handshake failed."""
+
+
+class UpstreamError(GatewayError):
+    """No broker could be reached."""

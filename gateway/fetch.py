@@ -1,0 +1,328 @@
+"""Fetch a URL within bounds of time, size and redirects, or raise FetchError with one line that says why.
+
+http and https go through httpx on trio, file through a thread. Nothing is trusted
+that a server says about itself: not its Content-Length, not its compression
+ratio, not where it redirects to. A connection lives for one fetch: fetches are
+minutes apart, and a name is then resolved and checked anew each time.
+
+`learnt` marks a URL that was found in a certificate: its connections obey the
+`AddressPolicy`, and it cannot be a file. One that an operator configured may lead
+anywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import ssl
+import stat
+import urllib.parse
+import urllib.request
+import zlib
+from typing import TYPE_CHECKING
+
+import httpcore
+import httpx
+import msgspec
+import trio
+
+from gateway import __version__
+from gateway.addresses import AddressPolicy, CheckedBackend, root_cause
+from gateway.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+
+MAX_REDIRECTS = 5
+
+_INFLATE_STEP = 1 << 20
+_SHOWN = 300
+_MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A body, and what to ask with the next time (RFC 9110, section 8.8).
+
+    `max_age` is in seconds (RFC 9111, section 5.2.2.1).
+    """
+
+    body: bytes
+    etag: str | None
+    last_modified: str | None
+    max_age: int | None
+
+
+class NotModified(msgspec.Struct, frozen=True):
+    """What was fetched before is still what the URL has (RFC 9110, section 15.4.5)."""
+
+
+Answer = Fetched | NotModified
+
+
+class Fetcher:
+    """Fetches URLs; holds no connection between fetches, so there is nothing to close.
+
+    `tls` replaces the system's certificate authorities.
+    """
+
+    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None = None) -> None:
+        self._policy = policy
+        self._tls = tls or ssl.create_default_context()
+
+    async def get(
+        self,
+        url: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - the bound is part of what is asked for
+        max_bytes: int,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        learnt: bool = False,
+    ) -> Answer:
+        """Get `url` within `timeout` seconds in all and `max_bytes` of decoded body.
+
+        With the validators of an earlier `Fetched` the answer may be `NotModified`.
+
+        Raises:
+            FetchError: it could not be had, in one line that names the URL.
+        """
+        if url[:5].lower() == "file:":
+            read = _get_file(url, max_bytes, etag, learnt)
+            return await _bounded(url, timeout, read)
+        # As bytes, because a server may have put any octet into its ETag.
+        conditions = ((b"If-None-Match", etag), (b"If-Modified-Since", last_modified))
+        headers = [(name, value.encode("latin-1", "ignore")) for name, value in conditions if value]
+        return await _bounded(url, timeout, self._exchange("GET", url, headers, None, max_bytes, learnt))
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        content_type: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - the bound is part of what is asked for
+        max_bytes: int,
+        learnt: bool = False,
+    ) -> Fetched:
+        """Post `body` to `url`, with the bounds of `get`.
+
+        Raises:
+            FetchError: there is no answer, in one line that names the URL.
+        """
+        headers = [(b"Content-Type", content_type.encode())]
+        exchange = self._exchange("POST", url, headers, body, max_bytes, learnt)
+        answer = await _bounded(url, timeout, exchange)
+        # Without a condition in the request `_read` takes nothing but a whole answer.
+        assert isinstance(answer, Fetched)
+        return answer
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes | None,
+        max_bytes: int,
+        learnt: bool,
+    ) -> Answer:
+        transport = _Transport(self._tls, self._policy if learnt else None)
+        own = {"User-Agent": f"tls-gateway/{__version__}", "Accept-Encoding": "gzip"}
+        async with httpx.AsyncClient(transport=transport, trust_env=False, headers=own) as client:
+            request = client.build_request(method, url, headers=headers, content=content)
+            _check_target(request.url)
+            for _ in range(MAX_REDIRECTS + 1):
+                response = await client.send(request, stream=True)
+                try:
+                    if response.next_request is None:
+                        return await _read(response, max_bytes, conditional=content is None and bool(headers))
+                finally:
+                    await response.aclose()
+                _check_target(response.next_request.url, request.url)
+                request = response.next_request
+        raise FetchError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def display_url(url: str) -> str:
+    """`url` as it may stand in a log line: no user name, no password, printable, of bounded length."""
+    shown = _USERINFO.sub("", url)
+    shown = "".join(char if char.isprintable() and char != " " else "?" for char in shown)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """httpx on a pool of httpcore whose connections are made by `CheckedBackend`.
+
+    httpx's own transport has no public way to be given a backend. The timeouts
+    that httpx attaches to a request are left out: one cancel scope bounds it all.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, policy: AddressPolicy | None) -> None:
+        self._pool = httpcore.AsyncConnectionPool(ssl_context=tls, network_backend=CheckedBackend(policy))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        url = request.url
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(request.method, target, headers=request.headers.raw, content=request.stream)
+        )
+        return httpx.Response(
+            answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an httpcore response as httpx takes it."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+async def _bounded(url: str, seconds: float, answer: Awaitable[Answer]) -> Answer:
+    """Await `answer` for `seconds`; whatever goes wrong is one line that begins with the URL."""
+    try:
+        with trio.fail_after(seconds):
+            return await answer
+    except trio.TooSlowError:
+        raise FetchError(f"{display_url(url)}: no complete answer within {seconds:g} s") from None
+    except FetchError as exc:
+        raise FetchError(f"{display_url(url)}: {exc}") from exc
+    except (
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        # A URL that no library likes: a file name with a NUL, a host that cannot be encoded.
+        ValueError,
+    ) as exc:
+        raise FetchError(f"{display_url(url)}: {root_cause(exc)}") from exc
+
+
+def _check_target(url: httpx.URL, redirected_from: httpx.URL | None = None) -> None:
+    where = "" if redirected_from is None else f"redirected to {display_url(str(url))}: "
+    if url.scheme not in ("http", "https"):
+        raise FetchError(f"{where}expected http, https or file, but found {url.scheme or 'no scheme'}")
+    if redirected_from is not None and redirected_from.scheme == "https" and url.scheme == "http":
+        raise FetchError(f"{where}refused, because it leads from https to http")
+    if not url.host or not 0 < (url.port or 80) < 1 << 16:
+        raise FetchError(f"{where}expected a host and a port from 1 to 65535")
+
+
+async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) -> Answer:
+    if response.status_code == httpx.codes.NOT_MODIFIED and conditional:
+        return NotModified()
+    if response.status_code != httpx.codes.OK:
+        raise FetchError(f"status {response.status_code} {response.reason_phrase}".rstrip())
+    headers = response.headers
+    headers.encoding = "latin-1"
+    if int(headers.get("Content-Length", "0")) > max_bytes:
+        raise FetchError(f"larger than {max_bytes} bytes")
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "x-gzip", "identity", ""):
+        raise FetchError(f"expected gzip or no Content-Encoding, but found {encoding[:40]!r}")
+    age = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    return Fetched(
+        body=await _collect(response, _Gunzip() if encoding.endswith("gzip") else None, max_bytes),
+        etag=headers.get("ETag"),
+        last_modified=headers.get("Last-Modified"),
+        max_age=int(age[1]) if age else None,
+    )
+
+
+async def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int) -> bytes:
+    # BytesIO hands out its own buffer: a list of 39 MB is in memory once; joined chunks would be there twice.
+    body = io.BytesIO()
+    refused: FetchError | None = None
+    # A chain of async generators is unwound from its far end or not at all, so nothing in this loop raises
+    # or waits: what is refused cancels the next read.
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_raw():
+            if refused is None:
+                try:
+                    _append(body, chunk, response.num_bytes_downloaded, gunzip, max_bytes)
+                except FetchError as exc:
+                    refused = exc
+                    reading.cancel()
+    if refused is not None:
+        raise refused
+    if gunzip:
+        gunzip.finish()
+    return body.getvalue()
+
+
+def _append(body: io.BytesIO, chunk: bytes, received: int, gunzip: _Gunzip | None, max_bytes: int) -> None:
+    for piece in gunzip.inflate(chunk) if gunzip else (chunk,):
+        # What was received is bounded, too: deflate has blocks that inflate to nothing.
+        if max(received, body.tell() + len(piece)) > max_bytes:
+            raise FetchError(f"larger than {max_bytes} bytes")
+        body.write(piece)
+
+
+class _Gunzip:
+    """Inflates in small steps, so that a bomb is found out before it has grown (RFC 9110, 8.4.1.3)."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def inflate(self, chunk: bytes) -> Iterator[bytes]:
+        """What comes out of the next `chunk`, piece by piece; raises FetchError."""
+        while chunk:
+            try:
+                yield self._inflater.decompress(chunk, _INFLATE_STEP)
+            except zlib.error as exc:
+                raise FetchError(f"gzip: {exc}") from exc
+            chunk = self._inflater.unconsumed_tail
+        if self._inflater.unused_data:
+            raise FetchError("gzip: more behind the end of the compressed body")
+
+    def finish(self) -> None:
+        """Raises FetchError when the end has not come."""
+        if not self._inflater.eof:
+            raise FetchError("gzip: the compressed body is cut off")
+
+
+async def _get_file(url: str, max_bytes: int, etag: str | None, learnt: bool) -> Answer:
+    if learnt:
+        raise FetchError("a certificate must not name a file")
+    parts = urllib.parse.urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise FetchError('expected "file:///path"')
+    path = urllib.request.url2pathname(parts.path)
+    # A dead network file system must not hold the caller longer than its timeout.
+    return await trio.to_thread.run_sync(_read_file, path, max_bytes, etag, abandon_on_cancel=True)
+
+
+def _read_file(path: str, max_bytes: int, etag: str | None) -> Answer:
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise FetchError("not a regular file")
+            if before.st_size > max_bytes:
+                raise FetchError(f"larger than {max_bytes} bytes")
+            validator = _file_validator(before)
+            if validator == etag:
+                return NotModified()
+            body = file.read(before.st_size + 1)
+            if len(body) != before.st_size or _file_validator(os.fstat(file.fileno())) != validator:
+                raise FetchError("changed while it was read")
+    except OSError as exc:
+        raise FetchError(exc.strerror or str(exc)) from exc
+    return Fetched(body=body, etag=validator, last_modified=None, max_age=None)
+
+
+def _file_validator(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}"

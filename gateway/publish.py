@@ -1,0 +1,144 @@
+"""What control tells the workers, and what they tell it, over a Unix socket.
+
+Frames are a 4-byte big-endian length and a msgpack-encoded `Update` (control to
+worker) or `Sighting` (worker to control). A worker that connects gets the whole
+current state as its first update, then each change. Either side may die at any
+time: a worker goes on with what it has and connects again; control forgets it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+SOCKET_NAME = "control.sock"
+_LENGTH = 4
+# A frame is paths and OCSP responses: 2,000 lists and 100 staples stay below 1 MiB.
+_MAX_FRAME = 16 << 20
+_CHUNK = 1 << 16
+
+
+class Staple(msgspec.Struct, frozen=True):
+    """A verified OCSP response (DER) and when to stop stapling it (seconds since 1970)."""
+
+    der: bytes
+    expires: int
+
+
+class Update(msgspec.Struct, frozen=True):
+    """Tables by key of their list, staples by fingerprint of their certificate; None takes one away.
+
+    `whole` says that this is all there is, `ready` that every list and staple is
+    there or its first fetch has been tried.
+    """
+
+    whole: bool
+    ready: bool
+    tables: dict[str, str | None] = {}
+    staples: dict[str, Staple | None] = {}
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A verified client certificate that no list covers names these distribution points (RFC 5280, 4.2.1.13)."""
+
+    urls: tuple[str, ...]
+
+
+Message = TypeVar("Message", Update, Sighting)
+
+
+def merge(state: Update, change: Update) -> Update:
+    """The state after `change`."""
+    if change.whole:
+        return change
+    tables, staples = {**state.tables, **change.tables}, {**state.staples, **change.staples}
+    return Update(
+        whole=True,
+        ready=change.ready,
+        tables={key: value for key, value in tables.items() if value is not None},
+        staples={key: value for key, value in staples.items() if value is not None},
+    )
+
+
+def difference(told: Update, current: Update) -> Update:
+    """The change that makes `current` of `told`, both whole states."""
+    tables: dict[str, str | None] = {key: None for key in told.tables.keys() - current.tables.keys()}
+    staples: dict[str, Staple | None] = {key: None for key in told.staples.keys() - current.staples.keys()}
+    tables |= {key: path for key, path in current.tables.items() if told.tables.get(key) != path}
+    staples |= {key: staple for key, staple in current.staples.items() if told.staples.get(key) != staple}
+    return Update(whole=False, ready=current.ready, tables=tables, staples=staples)
+
+
+def bind(directory: Path) -> socket.socket:
+    """Bind the control socket in `directory`; only its owner may connect. Blocking, for the supervisor."""
+    path = directory / SOCKET_NAME
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old_mask = os.umask(0o177)
+    try:
+        with _short(directory) as base:
+            listener.bind(f"{base}/{SOCKET_NAME}")
+    finally:
+        os.umask(old_mask)
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+async def connect(directory: Path) -> trio.SocketStream:
+    """Connect to the control socket in `directory`; raises OSError when nobody is there."""
+    connection = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        with _short(directory) as base:
+            await connection.connect(f"{base}/{SOCKET_NAME}")
+    except BaseException:
+        connection.close()
+        raise
+    return trio.SocketStream(connection)
+
+
+async def send(stream: trio.abc.SendStream, message: Update | Sighting) -> None:
+    """Send one frame."""
+    payload = msgspec.msgpack.encode(message)
+    await stream.send_all(len(payload).to_bytes(_LENGTH) + payload)
+
+
+async def receive(stream: trio.abc.ReceiveStream, kind: type[Message]) -> AsyncGenerator[Message, None]:
+    """Yield messages until the other side closes or sends what is none (then it is as good as gone)."""
+    decoder, buffer = msgspec.msgpack.Decoder(kind), bytearray()
+    while chunk := await stream.receive_some(_CHUNK):
+        buffer += chunk
+        while len(buffer) >= _LENGTH:
+            end = _LENGTH + int.from_bytes(buffer[:_LENGTH])
+            if end > _MAX_FRAME:
+                return
+            if len(buffer) < end:
+                break
+            try:
+                message = decoder.decode(bytes(buffer[_LENGTH:end]))
+            except msgspec.DecodeError:
+                return
+            del buffer[:end]
+            yield message
+
+
+class _short:  # noqa: N801 - used like a function
+    """A path for `directory` that fits into a socket address, however long the real one is."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> str:
+        self._fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY)
+        return f"/proc/self/fd/{self._fd}"
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self._fd)

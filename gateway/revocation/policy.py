@@ -1,0 +1,107 @@
+"""What a verdict means to people: the reason in the log, the words of the configuration in C's terms.
+
+The decision itself is made in C, in the handshake (csrc/verify.c); this module
+has no I/O and decides nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from cryptography import x509
+
+from gateway.names import printable, reason_text, serial_hex
+from gateway.native import Check, OnUnavailable, VerdictKind
+
+if TYPE_CHECKING:
+    from gateway.config.model import Revocation
+    from gateway.native import HandshakeInfo, Verdict
+
+Level = Literal["debug", "info", "warning"]
+
+CHECKS = {"off": Check.OFF, "leaf": Check.LEAF, "chain": Check.CHAIN}
+ON_UNAVAILABLE = {
+    "reject": OnUnavailable.REJECT,
+    "accept": OnUnavailable.ACCEPT,
+    "wait": OnUnavailable.WAIT,
+}
+
+_REASONS = {
+    VerdictKind.REVOKED: "certificate_revoked",
+    VerdictKind.NO_LIST: "no_list",
+    VerdictKind.STALE: "list_expired",
+    VerdictKind.UNTRUSTED: "untrusted",
+}
+
+
+def rules(revocation: Revocation) -> tuple[Check, OnUnavailable, float]:
+    """A listener's revocation settings as C takes them: check, on_unavailable, grace in seconds."""
+    return CHECKS[revocation.check], ON_UNAVAILABLE[revocation.on_unavailable], revocation.grace
+
+
+def describe_refusal(info: HandshakeInfo, error: str) -> tuple[Level, str, dict[str, object]]:
+    """Level, event and values of the one log line about a client that does not come in.
+
+    What a stranger can cause by sending garbage is `debug`; what a certificate
+    of ours caused is `warning`.
+    """
+    reason = _REASONS.get(info.verdict.kind)
+    if reason is None:
+        return "debug", "handshake failed", {"error": error or "the peer closed the connection"}
+    values: dict[str, object] = {"reason": reason, "tls": info.version, "resumed": info.resumed}
+    if info.verdict.kind is VerdictKind.UNTRUSTED:
+        values["error"] = info.certificate_error
+    return "warning", "client refused", values | describe_client(info.leaf) | describe_verdict(info.verdict)
+
+
+def describe_verdict(verdict: Verdict) -> dict[str, object]:
+    """Since when and why, as far as the verdict knows."""
+    values: dict[str, object] = {}
+    if verdict.depth:
+        # The client's own certificate is at depth 0; here it is one of its CAs.
+        values["depth"] = verdict.depth
+    if verdict.kind is VerdictKind.REVOKED:
+        values["revoked_at"] = moment(verdict.entry.revocation_date)
+        values["revocation_reason"] = reason_text(verdict.entry.reason)
+    if verdict.kind is VerdictKind.STALE:
+        values["next_update"] = moment(verdict.next_update)
+    return values
+
+
+def describe_client(leaf: bytes) -> dict[str, object]:
+    """Subject, issuer and serial of a client's certificate (DER), the serial as openssl prints it."""
+    if not leaf:
+        return {}
+    try:
+        certificate = x509.load_der_x509_certificate(leaf)
+        return {
+            "subject": printable(certificate.subject),
+            "issuer": printable(certificate.issuer),
+            "serial": serial_hex(certificate.serial_number),
+        }
+    except ValueError as exc:
+        return {"certificate": f"cannot be read: {exc}"}
+
+
+def distribution_points(leaf: bytes) -> tuple[str, ...]:
+    """The http and https URLs of a certificate's distribution points (RFC 5280, section 4.2.1.13)."""
+    try:
+        certificate = x509.load_der_x509_certificate(leaf)
+        points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except (ValueError, x509.ExtensionNotFound):
+        return ()
+    return tuple(
+        name.value
+        for point in points
+        for name in point.full_name or ()
+        if isinstance(name, x509.UniformResourceIdentifier) and name.value.startswith(("http://", "https://"))
+    )
+
+
+def moment(seconds: int) -> str:
+    """A time as people read it, in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return str(seconds)

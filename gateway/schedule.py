@@ -1,0 +1,197 @@
+"""When a source is asked again, and the loop that keeps asking: for CRLs and for OCSP responses alike.
+
+`Schedule` is arithmetic, without clock or I/O. `Source` is one URL under one
+schedule in one task. An attempt that fails on purpose (`GatewayError`) is counted,
+shown and tried again; any other exception is a defect and ends the task.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import msgspec
+import trio
+
+from gateway.errors import GatewayError
+from gateway.fetch import display_url
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+# Nobody is asked more often than this, in seconds, whatever an interval or a nextUpdate says.
+FLOOR = 1.0
+# However long the interval, a source that failed is tried again after this many seconds.
+LONGEST_BACK_OFF = 300.0
+# Of the time that is left until nextUpdate: CAs publish the next list before the old one ends.
+_SHARE_OF_TIME_LEFT = 0.9
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """How long to wait, in seconds, for a source that is asked every `interval` seconds."""
+
+    interval: float
+
+    def after_success(self, time_left: float | None) -> float:
+        """The delay when what was fetched is good for `time_left` seconds more; None is for ever.
+
+        Near nextUpdate each delay is a tenth of the last one, so that the next
+        list is there before the old one ends, with a handful of requests.
+        """
+        if time_left is None:
+            return max(FLOOR, self.interval)
+        return max(FLOOR, min(self.interval, time_left * _SHARE_OF_TIME_LEFT))
+
+    def after_failure(self, failures: int, chance: float) -> float:
+        """The delay after the `failures`th failure in a row; `chance` in [0, 1) spreads it.
+
+        Doubles from one second. The spread reaches down to a half, so that
+        gateways which lost the same CA together do not come back together.
+        """
+        longest = min(self.interval, LONGEST_BACK_OFF)
+        # 2 ** 30 seconds are past any limit, 2 ** 3000 past any float.
+        back_off = min(longest, 2.0 ** min(failures - 1, 30))
+        return max(FLOOR, back_off * (1 - chance / 2))
+
+
+class SourceState(msgspec.Struct):
+    """What is known of one source, for status; times are seconds since 1970, None where there is none yet.
+
+    For an OCSP response `number` and `entries` stay None and `next_update` is when
+    it is no longer stapled.
+    """
+
+    url: str
+    last_attempt: float | None = None
+    last_success: float | None = None
+    last_error: str | None = None
+    next_attempt: float | None = None
+    consecutive_failures: int = 0
+    this_update: int | None = None
+    next_update: int | None = None
+    number: int | None = None
+    entries: int | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+class Observer(Protocol):
+    """Is told what became of each attempt, in the task of the source; must not block or raise."""
+
+    def fetched(self, state: SourceState) -> None:
+        """Something new was verified and is in force."""
+
+    def unchanged(self, state: SourceState) -> None:
+        """The source still has what is in force."""
+
+    def failed(self, state: SourceState, error: GatewayError, retry_in: float) -> None:
+        """Nothing changed; the next attempt is in `retry_in` seconds."""
+
+
+class Limits:
+    """What all sources share: at most `fetches` requests at once, and `work` verifications.
+
+    A list is in memory from its fetch until it is in force, and one that is
+    verified a second time in another form, so both are held down.
+    """
+
+    def __init__(self, fetches: int = 16, work: int = 2) -> None:
+        self.fetches = trio.CapacityLimiter(fetches)
+        self.work = trio.CapacityLimiter(work)
+
+
+class Source:
+    """One URL, asked by one task on its own schedule: `run` it in a nursery.
+
+    `attempt` fetches, verifies and puts in force, updates the state it is handed,
+    and returns whether there was anything new; it raises GatewayError when there
+    is no use in what it got. `now` is the time in seconds since 1970, `chance` a
+    number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        state: SourceState,
+        attempt: Callable[[], Awaitable[bool]],
+        schedule: Schedule,
+        observer: Observer,
+        *,
+        now: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.state = state
+        self.first_attempt_done = trio.Event()
+        self._attempt = attempt
+        self._schedule = schedule
+        self._observer = observer
+        self._now = now
+        self._chance = chance
+        self._woken = trio.Event()
+        self._over = trio.Event()
+        self._begun = self._ended = 0
+
+    def wake(self) -> None:
+        """Ask now rather than later; however many call, there is one attempt."""
+        self._woken.set()
+
+    async def refresh(self) -> None:
+        """Wake, and return when an attempt that began after this call is over, however it ended."""
+        # The attempt that is under way, if one is, may have asked too early.
+        wanted = self._begun + 1
+        self.wake()
+        while self._ended < wanted:
+            await self._over.wait()
+
+    async def run(self) -> NoReturn:
+        """Attempt, wait, attempt again, until cancelled."""
+        while True:
+            self._woken = trio.Event()
+            self._begun += 1
+            delay = await self._attempt_once()
+            self._ended = self._begun
+            over, self._over = self._over, trio.Event()
+            over.set()
+            self.first_attempt_done.set()
+            with trio.move_on_after(delay):
+                await self._woken.wait()
+
+    async def _attempt_once(self) -> float:
+        """Make one attempt; return the delay before the next, in seconds."""
+        state = self.state
+        state.last_attempt = self._now()
+        try:
+            changed = await self._attempt()
+            time_left = self._time_left()
+        except GatewayError as exc:
+            return self._failed(exc)
+        state.last_success = self._now()
+        state.last_error = None
+        state.consecutive_failures = 0
+        delay = self._schedule.after_success(time_left)
+        state.next_attempt = state.last_success + delay
+        if changed:
+            self._observer.fetched(state)
+        else:
+            self._observer.unchanged(state)
+        return delay
+
+    def _time_left(self) -> float | None:
+        """Seconds until nextUpdate; a source that offers nothing newer than that has failed."""
+        if self.state.next_update is None:
+            return None
+        time_left = self.state.next_update - self._now()
+        if time_left <= 0:
+            raise GatewayError(
+                f"{display_url(self.state.url)}: still offers what ended {-time_left:.0f} s ago"
+            )
+        return time_left
+
+    def _failed(self, error: GatewayError) -> float:
+        state = self.state
+        state.consecutive_failures += 1
+        state.last_error = str(error)
+        delay = self._schedule.after_failure(state.consecutive_failures, self._chance())
+        state.next_attempt = self._now() + delay
+        self._observer.failed(state, error, delay)
+        return delay

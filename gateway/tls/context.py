@@ -1,0 +1,184 @@
+"""TLS contexts: pyOpenSSL builds and owns them, the extension's callbacks decide in them.
+
+They are made before the fork, so that all workers share the ticket keys and a
+session resumes on any of them; what is of one process (the tables in force, the
+rules bound to them, the staple) is attached after the fork, by `enter_process`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+
+from gateway import native
+from gateway.errors import ConfigError
+from gateway.tls import openssl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+
+# AES-128 first: AES-256 hashes with SHA-384, which costs a handshake about 3 %.
+_TLS13_CIPHERSUITES = b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
+_TLS12_CIPHERS = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+    b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+)
+
+Verify = Literal["required", "optional", "none"]
+
+
+@dataclass(frozen=True)
+class TrustedCa:
+    """A client CA as the context's store holds it."""
+
+    certificate: x509.Certificate
+    stored: X509
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """One listener's SSL_CTX and the client CAs in its store."""
+
+    context: SSL.Context
+    client_cas: tuple[TrustedCa, ...]
+
+    @property
+    def address(self) -> int:
+        """The SSL_CTX, as the extension takes it."""
+        return openssl.context_address(self.context)
+
+
+def make_context(
+    *,
+    name: str,
+    chain: Sequence[x509.Certificate],
+    private_key: CertificateIssuerPrivateKeyTypes,
+    client_cas: Sequence[x509.Certificate],
+    verify: Verify,
+    tls_versions: Sequence[str],
+) -> ServerContext:
+    """Build the context of the listener `name`: `chain` is its certificate with its issuers behind it.
+
+    Raises:
+        ConfigError: OpenSSL does not take the certificate, the key or a CA.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    versions = sorted(_VERSIONS[version] for version in tls_versions)
+    context.set_min_proto_version(versions[0])
+    context.set_max_proto_version(versions[-1])
+    context.set_cipher_list(_TLS12_CIPHERS)
+    context.set_tls13_ciphersuites(_TLS13_CIPHERSUITES)
+    context.set_options(
+        SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
+    )
+    # An idle connection then holds no record buffers; partial writes and moving
+    # buffers, which the relay relies on, are pyOpenSSL's own defaults.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    try:
+        context.use_certificate(chain[0])
+        for certificate in chain[1:]:
+            context.add_extra_chain_cert(certificate)
+        context.use_privatekey(private_key)
+        context.check_privatekey()
+        cas = _trust(context, client_cas)
+    except SSL.Error as exc:
+        raise ConfigError(f"listener {name}: OpenSSL does not accept its certificates: {exc}") from exc
+
+    # Sessions live in tickets alone: any worker can open one, none keeps a cache.
+    # The id context ties a ticket to this listener and these CAs: a session must
+    # not carry a client past another listener's trust (CVE-2015-0209 and others).
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(_session_id_context(name, verify, client_cas))
+
+    mode = {
+        "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+        "optional": SSL.VERIFY_PEER,
+        "none": SSL.VERIFY_NONE,
+    }[verify]
+    native.arm_verification(openssl.context_address(context), mode)
+    return ServerContext(context, cas)
+
+
+def enter_process(
+    server: ServerContext,
+    world: native.World,
+    *,
+    check: native.Check,
+    on_unavailable: native.OnUnavailable,
+    grace: float,
+    staple_counters: mmap | None,
+) -> tuple[native.Listener, native.StapleSlot]:
+    """Bind a context to the tables and staples of this process; after the fork, before the first connection."""
+    listener = native.Listener(world, check, on_unavailable, grace)
+    for index, ca in enumerate(server.client_cas):
+        parent = _issuer_index(ca.certificate, server.client_cas, index)
+        listener.add_ca(
+            openssl.certificate_address(ca.stored),
+            name=ca.certificate.subject.public_bytes(),
+            key=public_key_info(ca.certificate),
+            key_id=_key_id(ca.certificate),
+            serial=native.serial_octets(ca.certificate.serial_number),
+            parent=parent,
+        )
+    slot = native.StapleSlot(staple_counters)
+    slot.attach(server.address)
+    return listener, slot
+
+
+def public_key_info(certificate: x509.Certificate) -> bytes:
+    """The DER of a certificate's SubjectPublicKeyInfo."""
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _trust(context: SSL.Context, cas: Sequence[x509.Certificate]) -> tuple[TrustedCa, ...]:
+    store = context.get_cert_store()
+    if store is None:
+        raise ConfigError("OpenSSL gave a context without a certificate store")
+    trusted = []
+    # A CA that stands twice in the file is stored once, and only the stored
+    # object is ever met in a chain.
+    for certificate in dict.fromkeys(cas):
+        stored = X509.from_cryptography(certificate)
+        store.add_cert(stored)
+        context.add_client_ca(certificate)
+        trusted.append(TrustedCa(certificate, stored))
+    return tuple(trusted)
+
+
+def _session_id_context(name: str, verify: str, cas: Sequence[x509.Certificate]) -> bytes:
+    digest = hashlib.sha256(f"{name}\0{verify}\0".encode())
+    for certificate in cas:
+        digest.update(certificate.public_bytes(Encoding.DER))
+    return digest.digest()
+
+
+def _issuer_index(certificate: x509.Certificate, cas: Sequence[TrustedCa], own: int) -> int | None:
+    """Which of `cas` issued this one; None where it issued itself or its issuer is not among them."""
+    for index, candidate in enumerate(cas):
+        if index == own or candidate.certificate.subject != certificate.issuer:
+            continue
+        try:
+            certificate.verify_directly_issued_by(candidate.certificate)
+        except Exception:  # noqa: BLE001, S112 - any failure means: not this one (odd keys raise odd errors)
+            continue
+        return index
+    return None
+
+
+def _key_id(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except (x509.ExtensionNotFound, ValueError):
+        return b""

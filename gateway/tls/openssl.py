@@ -1,0 +1,103 @@
+"""The only user of cryptography's private OpenSSL binding.
+
+The extension links no OpenSSL (see csrc/openssl_table.h): `install` hands it the
+address of each function it needs, after comparing the C type that the binding
+declares with the one the extension was compiled for. `context_address` and
+`certificate_address` give the addresses of pyOpenSSL's objects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cryptography import __version__ as cryptography_version
+from cryptography.hazmat.bindings._rust import _openssl
+from OpenSSL import __version__ as pyopenssl_version
+
+from gateway.errors import UnsupportedOpenSSLError
+from gateway.native import ffi, lib
+
+if TYPE_CHECKING:
+    from OpenSSL.crypto import X509
+    from OpenSSL.SSL import Context
+
+_binding: Any = _openssl
+
+TESTED = "cryptography 50.0.2 or a later 50.x with pyOpenSSL 26.4 or a later 26.x"
+
+# Values of OpenSSL's headers that the extension has compiled in.
+_CONSTANTS = {
+    "SSL_ERROR_NONE": 0,
+    "SSL_ERROR_SSL": 1,
+    "SSL_ERROR_WANT_READ": 2,
+    "SSL_ERROR_WANT_WRITE": 3,
+    "SSL_ERROR_SYSCALL": 5,
+    "SSL_ERROR_ZERO_RETURN": 6,
+    "SSL_TLSEXT_ERR_OK": 0,
+    "SSL_TLSEXT_ERR_NOACK": 3,
+    "X509_V_ERR_UNSPECIFIED": 1,
+    "X509_V_ERR_UNABLE_TO_GET_CRL": 3,
+    "X509_V_ERR_CRL_HAS_EXPIRED": 12,
+    "X509_V_ERR_OUT_OF_MEM": 17,
+    "X509_V_ERR_CERT_REVOKED": 23,
+}
+
+
+def openssl_version() -> str:
+    """The version of the OpenSSL in cryptography's wheel, as it names itself."""
+    return bytes(_binding.ffi.string(_binding.lib.OpenSSL_version(0))).decode()
+
+
+def install() -> None:
+    """Fill the extension's function table; once per process, cheap to repeat.
+
+    Raises:
+        UnsupportedOpenSSLError: a function is missing or has another type, or a
+            constant another value: names it and the versions that work.
+    """
+    for index in range(lib.gw_openssl_count()):
+        name = bytes(ffi.string(lib.gw_openssl_name(index))).decode()
+        expected = _spelling(bytes(ffi.string(lib.gw_openssl_type(index))).decode())
+        try:
+            function = _binding.ffi.addressof(_binding.lib, name)
+        except AttributeError as exc:
+            raise _unsupported(f"it has no function {name}") from exc
+        found = _spelling(_binding.ffi.getctype(_binding.ffi.typeof(function)))
+        if found != expected:
+            raise _unsupported(f"its {name} is {found}, expected {expected}")
+        address = int(_binding.ffi.cast("uintptr_t", function))
+        if not lib.gw_openssl_set(index, ffi.cast("void *", address)):
+            raise _unsupported(f"its {name} has no address")
+    for name, value in _CONSTANTS.items():
+        # The binding leaves out what it does not use itself: absence is no drift.
+        if (found_value := getattr(_binding.lib, name, value)) != value:
+            raise _unsupported(f"its {name} is {found_value}, expected {value}")
+    if not lib.gw_openssl_ready():
+        raise _unsupported("the function table is not complete")
+
+
+def context_address(context: Context) -> int:
+    """The address of a pyOpenSSL Context's SSL_CTX, which lives as long as `context`."""
+    return int(_binding.ffi.cast("uintptr_t", context._context))  # noqa: SLF001 - this module is the place for it
+
+
+def certificate_address(certificate: X509) -> int:
+    """The address of a pyOpenSSL certificate's X509, which lives as long as `certificate`."""
+    return int(_binding.ffi.cast("uintptr_t", certificate._x509))  # noqa: SLF001 - likewise
+
+
+def set_groups(context: Context, groups: str) -> bool:
+    """Set the key exchange groups (RFC 8446, section 4.2.7), colon-separated; False if OpenSSL refuses."""
+    pointer = context._context  # noqa: SLF001 - likewise
+    return bool(_binding.lib.SSL_CTX_set1_curves_list(pointer, groups.encode()))
+
+
+def _spelling(c_type: str) -> str:
+    return "".join(c_type.split()).replace("(void)", "()")
+
+
+def _unsupported(what: str) -> UnsupportedOpenSSLError:
+    return UnsupportedOpenSSLError(
+        f"cryptography {cryptography_version} (with pyOpenSSL {pyopenssl_version}) cannot be used: {what}; "
+        f"install {TESTED}"
+    )

@@ -1,0 +1,95 @@
+"""Reach a broker: pick an address, connect, hand the socket over.
+
+A connect on loopback is complete before the second system call, so the common
+case never waits; else trio does, bounded.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from itertools import count
+from typing import TYPE_CHECKING
+
+import trio
+
+from gateway.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.config.model import Address
+
+CONNECT_TIMEOUT = 5.0
+
+
+class Upstream:
+    """The brokers behind a listener, used in turn; one that cannot be reached is passed over."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = tuple(addresses)
+        self._turn = count()
+
+    async def connect(self) -> socket.socket:
+        """A non-blocking socket, connected to a broker; the caller owns it.
+
+        Raises:
+            UpstreamError: none could be reached; names each with its reason.
+        """
+        first = next(self._turn)
+        reasons = []
+        for offset in range(len(self._addresses)):
+            address = self._addresses[(first + offset) % len(self._addresses)]
+            try:
+                with trio.fail_after(CONNECT_TIMEOUT):
+                    return await _connect(address)
+            except (OSError, trio.TooSlowError) as exc:
+                reasons.append(f"{address}: {_reason(exc)}")
+        raise UpstreamError("no broker could be reached: " + "; ".join(reasons))
+
+
+async def _connect(address: Address) -> socket.socket:
+    if address.path:
+        return await _connect_socket(socket.AF_UNIX, address.path)
+    error: OSError | None = None
+    for family, target in await _resolve(address):
+        try:
+            return await _connect_socket(family, target)
+        except OSError as exc:
+            error = exc
+    raise error or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+async def _resolve(address: Address) -> list[tuple[int, tuple[str, int]]]:
+    try:
+        # A number needs no resolver, and no thread to ask one in.
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
+
+
+async def _connect_socket(family: int, target: str | tuple[str, int]) -> socket.socket:
+    broker = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        code = broker.connect_ex(target)
+        if code == errno.EINPROGRESS:
+            code = broker.connect_ex(target)
+            if code == errno.EALREADY:
+                await trio.lowlevel.wait_writable(broker)
+                code = broker.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code not in (0, errno.EISCONN):
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        broker.close()
+        raise
+    return broker
+
+
+def _reason(error: OSError | trio.TooSlowError) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {CONNECT_TIMEOUT:.0f} s"
+    return error.strerror or str(error)

@@ -1,0 +1,510 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.config.load import load
+from gateway.config.model import (
+    Address,
+    Certificate,
+    Config,
+    CrlCache,
+    Duration,
+    Listener,
+    Revocation,
+    Size,
+    Stapling,
+)
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLE = """
+workers = "auto"
+state_dir = "/var/lib/tls-gateway"
+
+[[listeners]]
+name = "external"
+bind = ["0.0.0.0:8883"]
+upstreams = ["127.0.0.1:1883"]             # host:port or unix:/path
+proxy_protocol = "off"                     # off | v1 | v2, v2 with the TLS and certificate TLVs
+certificates = [{ cert = "server.pem", key = "server.key" }]     # several: chosen by SNI
+client_ca = "ca.pem"
+verify = "required"                        # required | optional | none
+handshake_timeout = "15s"
+max_connections = 100_000
+
+[listeners.revocation]
+check = "chain"                            # chain | leaf | off
+crl_urls = ["http://localhost:8080/ca.crl"]
+follow_distribution_points = true
+on_unavailable = "reject"
+disconnect_revoked = true
+
+[listeners.stapling]
+enabled = true
+responder_url = "http://ocsp.example"      # left out: from the certificate
+issuer = "ocsp-issuer.pem"                 # left out: from the chain
+refresh_interval = "5m"
+http_timeout = "15s"
+
+[crl_cache]
+refresh_interval = "15m"
+http_timeout = "15s"
+max_bytes = "256MiB"
+"""
+
+ROOT = 'workers = "auto"'
+NAME = 'name = "external"'
+BIND = 'bind = ["0.0.0.0:8883"]'
+UPSTREAMS = 'upstreams = ["127.0.0.1:1883"]'
+CERTIFICATES = 'certificates = [{ cert = "server.pem", key = "server.key" }]'
+CLIENT_CA = 'client_ca = "ca.pem"'
+URLS = 'crl_urls = ["http://localhost:8080/ca.crl"]'
+RESPONDER = 'responder_url = "http://ocsp.example"'
+SECOND = f"""
+[[listeners]]
+name = "second"
+bind = ["127.0.0.1:8884"]
+{UPSTREAMS}
+{CERTIFICATES}
+{CLIENT_CA}
+"""
+DURATION = 'a duration such as "500ms", "15s", "5m" or "1h30m"'
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "gateway.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def changed(old: str, new: str) -> str:
+    assert EXAMPLE.count(old) == 1
+    return EXAMPLE.replace(old, new)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_the_designs_example_loads_as_it_stands(written: Callable[[str], Path]) -> None:
+    path = written(EXAMPLE)
+    here = path.parent
+    expected = Config(
+        workers="auto",
+        state_dir=Path("/var/lib/tls-gateway"),
+        listeners=(
+            Listener(
+                name="external",
+                bind=(Address("0.0.0.0", 8883),),
+                upstreams=(Address("127.0.0.1", 1883),),
+                certificates=(Certificate(cert=here / "server.pem", key=here / "server.key"),),
+                client_ca=here / "ca.pem",
+                verify="required",
+                handshake_timeout=Duration(15),
+                max_connections=100_000,
+                revocation=Revocation(crl_urls=("http://localhost:8080/ca.crl",)),
+                stapling=Stapling(
+                    enabled=True, responder_url="http://ocsp.example", issuer=here / "ocsp-issuer.pem"
+                ),
+            ),
+        ),
+        crl_cache=CrlCache(
+            refresh_interval=Duration(900), http_timeout=Duration(15), max_bytes=Size(256 << 20)
+        ),
+    )
+    assert load(path) == (expected, [])
+
+
+def test_the_example_above_is_the_designs_own(written: Callable[[str], Path]) -> None:
+    """docs/configuration.md carries the same example, so that it cannot drift."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+    assert EXAMPLE.strip() in text
+
+
+def test_a_state_dir_from_the_command_line_replaces_the_files(
+    written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(changed('state_dir = "/var/lib/tls-gateway"', 'state_dir = "state"'))
+    assert load(path).config.state_dir == path.parent / "state"
+    assert load(path, state_dir=Path("other")).config.state_dir == tmp_path / "other"
+
+
+CASES = [
+    # keys
+    (changed(ROOT, "worker = 2"), 'worker: unknown key (did you mean "workers"?)'),
+    (changed(ROOT, "colour = 2"), "colour: unknown key"),
+    (changed(ROOT, '"a\\nb` - at `$.c" = 2'), "a\\nb` - at `$.c: unknown key"),
+    (
+        changed(BIND, 'binds = ["0.0.0.0:8883"]'),
+        'listeners[0].binds: unknown key (did you mean "bind"?)',
+    ),
+    (
+        changed(URLS, 'crl_url = ["http://a/"]'),
+        'listeners[0].revocation.crl_url: unknown key (did you mean "crl_urls"?)',
+    ),
+    (
+        changed(CERTIFICATES, 'certificates = [{ cert = "a", keys = "b" }]'),
+        'listeners[0].certificates[0].keys: unknown key (did you mean "key"?)',
+    ),
+    # types
+    ("listeners = 3", "listeners: expected an array with at least one element, got 3"),
+    ("listeners = [3]", "listeners[0]: expected a table, got 3"),
+    ("listeners = []", "listeners: expected an array with at least one element, got an empty array"),
+    (ROOT, "listeners: expected an array with at least one element, got nothing"),
+    (changed(NAME, ""), "listeners[0].name: expected 1 to 64 letters, digits, '_', '.' or '-', got nothing"),
+    (
+        changed(NAME, 'name = "a b"'),
+        "listeners[0].name: expected 1 to 64 letters, digits, '_', '.' or '-', got \"a b\"",
+    ),
+    (
+        changed(NAME, 'name = "x\\n"'),
+        "listeners[0].name: expected 1 to 64 letters, digits, '_', '.' or '-', got \"x\\n\"",
+    ),
+    (changed(CLIENT_CA, "client_ca = 3"), "listeners[0].client_ca: expected the path of a file, got 3"),
+    (changed(CLIENT_CA, 'client_ca = ""'), 'listeners[0].client_ca: expected the path of a file, got ""'),
+    (
+        changed(CLIENT_CA, 'client_ca = "a\\u0000"'),
+        'listeners[0].client_ca: expected the path of a file, got "a\\u0000"',
+    ),
+    (
+        changed(CERTIFICATES, 'certificates = [{ cert = "a" }]'),
+        "listeners[0].certificates[0].key: expected the path of a file, got nothing",
+    ),
+    (
+        changed(CERTIFICATES, "certificates = []"),
+        "listeners[0].certificates: expected an array with at least one element, got an empty array",
+    ),
+    (
+        changed("enabled = true", "enabled = 1"),
+        "listeners[0].stapling.enabled: expected true or false, got 1",
+    ),
+    (
+        changed("enabled = true", "enabled = {}"),
+        "listeners[0].stapling.enabled: expected true or false, got a table",
+    ),
+    (
+        changed('check = "chain"', 'check = "full"'),
+        'listeners[0].revocation.check: expected "chain", "leaf" or "off", got "full"',
+    ),
+    (
+        changed('check = "chain"', 'tls = "x"\ncheck = "chain"'),
+        "listeners[0].revocation.tls: unknown key",
+    ),
+    (
+        changed(NAME, f'{NAME}\ntls_versions = ["1.1"]'),
+        'listeners[0].tls_versions[0]: expected "1.2" or "1.3", got "1.1"',
+    ),
+    (
+        changed(NAME, f"{NAME}\ntls_versions = []"),
+        "listeners[0].tls_versions: expected an array with at least one element, got an empty array",
+    ),
+    (changed(URLS, "crl_urls = [3]"), "listeners[0].revocation.crl_urls[0]: expected a string, got 3"),
+    # numbers
+    (changed(ROOT, "workers = 0"), 'workers: expected a whole number from 1 to 1024 or "auto", got 0'),
+    (changed(ROOT, "workers = -1"), 'workers: expected a whole number from 1 to 1024 or "auto", got -1'),
+    (changed(ROOT, 'workers = "2"'), 'workers: expected a whole number from 1 to 1024 or "auto", got "2"'),
+    (
+        changed(ROOT, f"workers = 0x{'f' * 6000}"),
+        'workers: expected a whole number from 1 to 1024 or "auto", got a number of more than 64 bits',
+    ),
+    (
+        changed("max_connections = 100_000", "max_connections = 0"),
+        "listeners[0].max_connections: expected a whole number of at least 1, got 0",
+    ),
+    (
+        changed(NAME, f"{NAME}\nmax_conn_rate = 0"),
+        "listeners[0].max_conn_rate: expected a number above 0, got 0",
+    ),
+    (
+        changed(NAME, f"{NAME}\nmax_conn_rate = -2.5"),
+        "listeners[0].max_conn_rate: expected a number above 0, got -2.5",
+    ),
+    (
+        changed(NAME, f"{NAME}\nmax_conn_rate = nan"),
+        "listeners[0].max_conn_rate: expected a number above 0, got nan",
+    ),
+    (
+        changed(NAME, f"{NAME}\nmax_conn_rate = inf"),
+        "listeners[0].max_conn_rate: expected a number above 0, got inf",
+    ),
+    # durations and sizes
+    (
+        changed('handshake_timeout = "15s"', 'handshake_timeout = "15"'),
+        f'listeners[0].handshake_timeout: expected {DURATION}, got "15"',
+    ),
+    (
+        changed('handshake_timeout = "15s"', "handshake_timeout = 15"),
+        f"listeners[0].handshake_timeout: expected {DURATION}, got 15",
+    ),
+    (
+        changed('handshake_timeout = "15s"', 'handshake_timeout = "0s"'),
+        'listeners[0].handshake_timeout: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed(URLS, 'grace = "-5s"'),
+        f'listeners[0].revocation.grace: expected {DURATION}, got "-5s"',
+    ),
+    (changed(ROOT, 'drain_timeout = "-1s"'), f'drain_timeout: expected {DURATION}, got "-1s"'),
+    (
+        changed('refresh_interval = "5m"', 'refresh_interval = "0m"'),
+        'listeners[0].stapling.refresh_interval: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed('refresh_interval = "5m"\nhttp_timeout = "15s"', 'http_timeout = "0s"'),
+        'listeners[0].stapling.http_timeout: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed('refresh_interval = "15m"', 'refresh_interval = "0ms"'),
+        'crl_cache.refresh_interval: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed('http_timeout = "15s"\nmax_bytes', 'http_timeout = "0s"\nmax_bytes'),
+        'crl_cache.http_timeout: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed("256MiB", "256MB"),
+        'crl_cache.max_bytes: expected a size such as 4096, "64KiB" or "256MiB", got "256MB"',
+    ),
+    (changed('"256MiB"', "0"), "crl_cache.max_bytes: expected a size from 1 byte to 1024GiB, got 0"),
+    (
+        changed('"256MiB"', "true"),
+        'crl_cache.max_bytes: expected a size such as 4096, "64KiB" or "256MiB", got true',
+    ),
+    # addresses
+    (
+        changed(BIND, 'bind = ["8883"]'),
+        'listeners[0].bind[0]: expected "host:port", "[IPv6]:port" or "unix:/path", got "8883"',
+    ),
+    (
+        changed(BIND, "bind = [8883]"),
+        'listeners[0].bind[0]: expected "host:port", "[IPv6]:port" or "unix:/path", got 8883',
+    ),
+    (
+        changed(BIND, 'bind = [{host = "a", port = 1}]'),
+        'listeners[0].bind[0]: expected "host:port", "[IPv6]:port" or "unix:/path", got a table',
+    ),
+    (
+        changed(BIND, "bind = []"),
+        "listeners[0].bind: expected an array with at least one element, got an empty array",
+    ),
+    (
+        changed(BIND, 'bind = ["0.0.0.0:65536"]'),
+        'listeners[0].bind[0]: expected a port from 1 to 65535, got "0.0.0.0:65536"',
+    ),
+    (
+        changed(BIND, 'bind = ["unix:/tmp/x"]'),
+        'listeners[0].bind[0]: expected "host:port" to listen on, got "unix:/tmp/x"',
+    ),
+    (
+        changed(UPSTREAMS, 'upstreams = ["127.0.0.1:0"]'),
+        'listeners[0].upstreams[0]: expected a port from 1 to 65535, got "127.0.0.1:0"',
+    ),
+    (
+        changed(UPSTREAMS, 'upstreams = [":1883"]'),
+        'listeners[0].upstreams[0]: expected a host to connect to, got ":1883"',
+    ),
+    (
+        changed(UPSTREAMS, "upstreams = []"),
+        "listeners[0].upstreams: expected an array with at least one element, got an empty array",
+    ),
+    (
+        changed(BIND, 'bind = ["127.0.0.1:1", "127.0.0.1:1"]'),
+        'listeners[0].bind[1]: expected an address of its own, got "127.0.0.1:1" as in listener "external"',
+    ),
+    (
+        EXAMPLE + SECOND.replace("127.0.0.1:8884", "0.0.0.0:8883"),
+        'listeners[1].bind[0]: expected an address of its own, got "0.0.0.0:8883" as in listener "external"',
+    ),
+    (
+        EXAMPLE + SECOND.replace("127.0.0.1:8884", ":8883"),
+        'listeners[1].bind[0]: expected an address of its own, got ":8883" as in listener "external"',
+    ),
+    (
+        changed(BIND, 'bind = ["[::1]:1", "[0::1]:1"]'),
+        'listeners[0].bind[1]: expected an address of its own, got "[::1]:1" as in listener "external"',
+    ),
+    (
+        EXAMPLE + SECOND.replace("second", "external"),
+        'listeners[1].name: expected a name of its own, got "external" as in listeners[0]',
+    ),
+    # what one key means for another
+    (
+        changed(CLIENT_CA, ""),
+        (
+            "listeners[0].client_ca: expected a file of CA certificates, because "
+            'verify is "required"; got nothing'
+        ),
+    ),
+    (
+        changed(CLIENT_CA, "").replace('verify = "required"', 'verify = "optional"'),
+        (
+            "listeners[0].client_ca: expected a file of CA certificates, because "
+            'verify is "optional"; got nothing'
+        ),
+    ),
+    # URLs
+    *(
+        (
+            changed(URLS, f'crl_urls = ["http://a/", "{url}"]'),
+            f'listeners[0].revocation.crl_urls[1]: expected {expected}, got "{url}"',
+        )
+        for url, expected in [
+            ("ftp://a/b", "a URL with the scheme http, https or file"),
+            ("ca.crl", "a URL with the scheme http, https or file"),
+            ("file:ca.crl", "an absolute file URL, as in file:///path"),
+            ("file://ca.crl", "an absolute file URL, as in file:///path"),
+            ("http:///ca.crl", "a URL (http, https or file) with a valid host and port"),
+            ("http://a:x/", "a URL (http, https or file) with a valid host and port"),
+            ("http://a:0/", "a URL (http, https or file) with a valid host and port"),
+            ("http://[a/", "a URL (http, https or file) with a valid host and port"),
+            ("http://a/ b", "a URL (http, https or file) without spaces and control characters"),
+            ("http://a/\\t", "a URL (http, https or file) without spaces and control characters"),
+        ]
+    ),
+    (
+        changed(RESPONDER, 'responder_url = "file:///x"'),
+        'listeners[0].stapling.responder_url: expected a URL with the scheme http or https, got "file:///x"',
+    ),
+    # later versions
+    (
+        changed('proxy_protocol = "off"', 'proxy_protocol = "v1"'),
+        'listeners[0].proxy_protocol: "v1" is not supported yet',
+    ),
+    (
+        changed('proxy_protocol = "off"', 'proxy_protocol = "v2"'),
+        'listeners[0].proxy_protocol: "v2" is not supported yet',
+    ),
+    (
+        changed('proxy_protocol = "off"', 'proxy_protocol = "v3"'),
+        'listeners[0].proxy_protocol: expected "off", got "v3"',
+    ),
+    (
+        changed('proxy_protocol = "off"', "proxy_protocol = []"),
+        'listeners[0].proxy_protocol: expected "off", got an empty array',
+    ),
+    (
+        changed(CERTIFICATES, 'certificates = [{ cert = "a", key = "b" }, { cert = "c", key = "d" }]'),
+        "listeners[0].certificates: more than one certificate is not supported yet, got 2",
+    ),
+    # TOML
+    ("workers = = 2", "expected TOML: Invalid value (at line 1, column 11)"),
+    ("\n[[listeners]]\nname = 'x", 'expected TOML: Expected "\'" (at end of document)'),
+    ("x = " + "[" * 100_000, "expected TOML, got values nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), CASES, ids=[re.sub(r"\W+", "-", case[1])[:60] for case in CASES]
+)
+def test_what_cannot_be_used_is_named_in_one_line(
+    text: str, expected: str, written: Callable[[str], Path]
+) -> None:
+    assert refusal(written(text)) == expected
+
+
+def test_an_integer_of_too_many_digits_is_refused(written: Callable[[str], Path]) -> None:
+    assert refusal(written(f"workers = {'9' * 5000}")).startswith("expected TOML: ")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.toml") == "cannot be read: No such file or directory"
+
+
+def test_a_directory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.mkdir()
+    assert refusal(path) == "cannot be read: Is a directory"
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"a = '\xff'")
+    assert refusal(path) == "expected UTF-8 text, got another byte at offset 5"
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^a\\x00\.toml: cannot be read: embedded null byte$"):
+        load(Path("a\0.toml"))
+
+
+def test_only_the_two_formats_are_read(tmp_path: Path) -> None:
+    expected = "expected a file name that ends in .toml, or in .conf for EMQX keys"
+    assert refusal(tmp_path / "gateway.yaml") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        changed(CLIENT_CA, "").replace('verify = "required"', 'verify = "none"'),
+        changed(URLS, 'crl_urls = ["file:///ca.crl", "file://localhost/ca.crl", "https://[::1]:8/ca.crl"]'),
+        changed(URLS, 'grace = "0s"'),
+        changed(BIND, 'bind = ["0.0.0.0:8883", "[::]:8883", "127.0.0.1:8884"]'),
+        changed(UPSTREAMS, 'upstreams = ["unix:/run/mqtt.sock", "broker:1883"]'),
+        changed(NAME, f"{NAME}\nmax_conn_rate = 1000"),
+        changed('"256MiB"', "4096"),
+        EXAMPLE + SECOND,
+    ],
+)
+def test_what_can_be_used_is_not_refused(text: str, written: Callable[[str], Path]) -> None:
+    assert load(written(text)).warnings == []
+
+
+def test_a_listener_that_no_list_can_ever_cover_is_remarked_upon(written: Callable[[str], Path]) -> None:
+    text = changed(URLS, "").replace("points = true", "points = false")
+    assert load(written(text)).warnings == [
+        (
+            "listeners[0].revocation.crl_urls: empty, and "
+            "follow_distribution_points is off: no list ever covers "
+            'a client, so on_unavailable = "reject" decides about every one'
+        )
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".conf"])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text())
+def test_no_text_raises_anything_but_a_config_error(text: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+
+
+_SCALARS = st.one_of(
+    st.sampled_from(
+        ['"x"', '"15s"', '"off"', '"1.2"', '":1"', '"a:1"', "true", "0", "1", "nan", "[]", "{}", "[[]]"]
+    ),
+    st.text("abc`$.[] -", max_size=8).map(lambda text: f'"{text}"'),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=st.integers(0, EXAMPLE.count("\n") - 1), value=_SCALARS)
+def test_any_value_under_any_key_loads_or_raises_a_config_error(
+    line: int, value: str, tmp_path: Path
+) -> None:
+    lines = EXAMPLE.splitlines()
+    lines[line] = f"{lines[line].partition('=')[0]} = {value}"
+    path = tmp_path / "any.toml"
+    path.write_text("\n".join(lines))
+    try:
+        load(path)
+    except ConfigError as exc:
+        assert str(exc).isprintable()  # noqa: PT017 - either outcome is good

@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
+
+from gateway.config.material import ListenerMaterial, check_state_dir, load_material
+from gateway.config.model import Address, Certificate, Listener, Revocation, Stapling
+from gateway.errors import ConfigError
+from tests.authority import DAY, DER, NOW, Authority, Credential, KeyKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE = "gateway.toml: listeners[0]"
+PEM = serialization.Encoding.PEM
+PKCS8 = serialization.PrivateFormat.PKCS8
+
+
+@pytest.fixture(scope="module")
+def root() -> Authority:
+    return Authority.root("Root")
+
+
+@pytest.fixture(scope="module")
+def sub(root: Authority) -> Authority:
+    return root.intermediate("Sub")
+
+
+@pytest.fixture(scope="module")
+def server(sub: Authority) -> Credential:
+    return sub.issue("server", ocsp_urls=["ldap://a/", "http://ocsp.example/"])
+
+
+class Place:
+    """A directory with the files of one good listener, and the listener."""
+
+    def __init__(self, directory: Path, root: Authority, server: Credential) -> None:
+        self.directory = directory
+        self.cert, self.key = server.write(directory, "server")
+        self.ca = self.write("ca.pem", root.pem)
+        self.key.chmod(0o600)
+        self.client_ca: Path | None = self.ca
+        self.revocation = Revocation()
+        self.stapling = Stapling()
+
+    def write(self, name: str, data: bytes) -> Path:
+        path = self.directory / name
+        path.write_bytes(data)
+        return path
+
+    def load(self) -> ListenerMaterial:
+        listener = Listener(
+            name="external",
+            bind=(Address("127.0.0.1", 8883),),
+            upstreams=(Address("127.0.0.1", 1883),),
+            certificates=(Certificate(cert=self.cert, key=self.key),),
+            client_ca=self.client_ca,
+            verify="required" if self.client_ca else "none",
+            revocation=self.revocation,
+            stapling=self.stapling,
+        )
+        return load_material(listener, SOURCE)
+
+    def refusal(self) -> str:
+        with pytest.raises(ConfigError) as caught:
+            self.load()
+        assert str(caught.value).isprintable()
+        return str(caught.value).replace(f"{self.directory}/", "")
+
+
+@pytest.fixture
+def place(tmp_path: Path, root: Authority, server: Credential) -> Place:
+    return Place(tmp_path, root, server)
+
+
+def test_a_good_listener_is_read_whole(
+    place: Place, root: Authority, sub: Authority, server: Credential
+) -> None:
+    material = place.load()
+    assert material.chain == (server.cert, sub.cert)
+    assert material.chain_pem == server.chain_pem
+    assert material.private_key.public_key() == server.key.public_key()
+    assert material.client_cas == (root.cert,)
+    assert (material.ocsp_issuer, material.ocsp_responder_url) == (None, None)
+    assert material.warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519", "ed448"])
+def test_every_kind_of_key_that_tls_signs_with_is_taken(kind: KeyKind, place: Place, root: Authority) -> None:
+    server = root.issue("server", kind=kind)
+    place.cert, place.key = server.write(place.directory, kind)
+    place.key.chmod(0o600)
+    assert place.load().private_key.public_key() == server.key.public_key()
+
+
+def test_a_listener_that_asks_for_no_certificate_needs_no_ca(place: Place) -> None:
+    place.client_ca = None
+    assert place.load().client_cas == ()
+
+
+def test_a_file_that_is_not_there_is_named(place: Place) -> None:
+    place.cert.unlink()
+    assert (
+        place.refusal()
+        == f"{SOURCE}.certificates[0].cert: server.pem: cannot be read: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"", "no PEM"),
+        (b"hello", "no PEM"),
+        (b"-----BEGIN PRIVATE KEY-----\n", "PEM without one"),
+        (b"\x30\x82", "DER"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [
+        ("certificates[0].cert", "server.pem"),
+        ("client_ca", "ca.pem"),
+        ("stapling.issuer", "issuer.pem"),
+    ],
+)
+def test_a_file_without_a_certificate_in_pem_is_refused(
+    key: str, file: str, content: bytes, got: str, place: Place, sub: Authority
+) -> None:
+    place.stapling = Stapling(enabled=True, issuer=place.write("issuer.pem", sub.pem))
+    place.write(file, content)
+    assert place.refusal() == f"{SOURCE}.{key}: {file}: expected a certificate in PEM, got {got}"
+
+
+def test_a_certificate_that_cannot_be_decoded_is_refused(place: Place) -> None:
+    place.write("server.pem", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+    assert place.refusal().startswith(
+        f"{SOURCE}.certificates[0].cert: server.pem: expected a certificate in "
+        "PEM, got one that cannot be decoded: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"hello", "expected a private key in PEM, got no PEM"),
+        (b"\x30\x82", "expected a private key in PEM, got DER"),
+        (b"-----BEGIN CERTIFICATE-----\n", "expected a private key in PEM, got PEM without one"),
+        (
+            b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+            "expected a private key in PEM, got one that cannot be decoded",
+        ),
+        (
+            x25519.X25519PrivateKey.generate().private_bytes(PEM, PKCS8, serialization.NoEncryption()),
+            "expected a key that signs (EC, RSA, Ed25519 or Ed448), got X25519",
+        ),
+    ],
+)
+def test_a_file_without_a_usable_key_is_refused(content: bytes, problem: str, place: Place) -> None:
+    place.write("server.key", content)
+    assert place.refusal() == f"{SOURCE}.certificates[0].key: server.key: {problem}"
+
+
+@pytest.mark.parametrize("form", [PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+def test_an_encrypted_key_is_not_supported(
+    form: serialization.PrivateFormat, place: Place, server: Credential
+) -> None:
+    encrypted = server.key.private_bytes(PEM, form, serialization.BestAvailableEncryption(b"secret"))
+    place.write("server.key", encrypted)
+    assert place.refusal() == (
+        f"{SOURCE}.certificates[0].key: server.key: expected a private key without a passphrase: "
+        "encrypted ones are not supported"
+    )
+
+
+def test_a_key_of_another_certificate_is_refused(place: Place, root: Authority) -> None:
+    place.write("server.key", root.key_pem)
+    assert place.refusal() == (
+        f"{SOURCE}.certificates[0].key: server.key: expected the key of "
+        '"server" in server.pem, got another one'
+    )
+
+
+def test_a_ca_file_without_a_ca_is_refused(place: Place, server: Credential) -> None:
+    place.write("ca.pem", server.pem)
+    assert place.refusal() == (
+        f'{SOURCE}.client_ca: ca.pem: expected a CA certificate (basicConstraints cA true), got "server"'
+    )
+
+
+def test_a_root_of_version_1_is_a_ca(place: Place, tmp_path: Path) -> None:
+    """Made by openssl, because cryptography writes version 3 alone."""
+    run = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", str(tmp_path / "v1.key")]
+    request = subprocess.run([*run, "-subj", "/CN=Old Root"], capture_output=True, check=True).stdout
+    sign = ["openssl", "x509", "-req", "-signkey", str(tmp_path / "v1.key"), "-days", "1"]
+    old = subprocess.run(sign, input=request, capture_output=True, check=True).stdout
+    cert = x509.load_pem_x509_certificate(old)
+    assert cert.version is x509.Version.v1
+    place.write("ca.pem", old)
+    assert place.load().client_cas == (cert,)
+
+
+def test_what_is_no_ca_is_left_out_of_the_cas_with_a_warning(
+    place: Place, root: Authority, server: Credential
+) -> None:
+    place.write("ca.pem", server.pem + root.pem)
+    material = place.load()
+    assert material.client_cas == (root.cert,)
+    assert material.warnings == (
+        f'listener "external": client_ca: {place.ca}: "server" is no CA and is left out',
+    )
+
+
+def test_a_ca_that_may_not_sign_crls_is_warned_about_where_crls_are_asked_for(place: Place) -> None:
+    ca = Authority.root("Mute", crl_sign=False)
+    place.write("ca.pem", ca.pem)
+    expected = (
+        f'listener "external": client_ca: {place.ca}: "Mute" may not sign CRLs (keyUsage without cRLSign)'
+    )
+    assert place.load().warnings == (expected,)
+    place.revocation = Revocation(check="off")
+    assert place.load().warnings == ()
+
+
+def test_a_ca_without_key_usage_may_sign_crls(place: Place) -> None:
+    place.write("ca.pem", Authority.root("Bare", key_usage=False).pem)
+    assert place.load().warnings == ()
+
+
+def test_a_certificate_out_of_its_time_is_a_warning(place: Place, root: Authority) -> None:
+    old = root.issue("old", not_before=NOW - 2 * DAY, not_after=NOW - DAY)
+    place.cert, place.key = old.write(place.directory, "old")
+    place.key.chmod(0o600)
+    place.write("ca.pem", Authority.root("Future", not_before=NOW + DAY).pem)
+    expired, early = place.load().warnings
+    until = old.cert.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert expired == f'listener "external": certificates[0].cert: {place.cert}: "old" expired at {until}'
+    assert early.startswith(f'listener "external": client_ca: {place.ca}: "Future" is not valid before 2')
+
+
+def test_a_chain_out_of_order_is_a_warning(
+    place: Place, root: Authority, sub: Authority, server: Credential
+) -> None:
+    place.write("server.pem", server.pem + root.pem + sub.pem)
+    where = f'listener "external": certificates[0].cert: {place.cert}:'
+    assert place.load().warnings == (
+        f'{where} "Root" did not issue "server" before it: clients may refuse it',
+        f'{where} "Sub" did not issue "Root" before it: clients may refuse it',
+    )
+
+
+def test_a_key_that_anyone_may_read_is_a_warning(place: Place) -> None:
+    place.key.chmod(0o644)
+    assert place.load().warnings == (
+        (
+            f'listener "external": certificates[0].key: {place.key}: '
+            f"everyone on this machine may read the private key: chmod o-r {place.key}"
+        ),
+    )
+
+
+def test_a_subject_cannot_break_the_line(place: Place, root: Authority) -> None:
+    place.write("ca.pem", root.issue("a\nb").pem)
+    assert place.refusal().endswith('got "a\\nb"')
+
+
+def test_stapling_takes_issuer_and_responder_from_the_certificate(place: Place, sub: Authority) -> None:
+    place.stapling = Stapling(enabled=True)
+    material = place.load()
+    assert material.ocsp_issuer == sub.cert
+    assert material.ocsp_responder_url == "http://ocsp.example/"
+
+
+def test_what_is_configured_for_stapling_comes_first(
+    place: Place, root: Authority, sub: Authority, server: Credential
+) -> None:
+    place.write("server.pem", server.pem)
+    issuer = place.write("issuer.pem", root.pem + sub.pem)
+    place.stapling = Stapling(enabled=True, issuer=issuer, responder_url="http://mine/")
+    material = place.load()
+    assert (material.ocsp_issuer, material.ocsp_responder_url) == (sub.cert, "http://mine/")
+
+
+def test_an_issuer_that_did_not_issue_the_certificate_is_refused(place: Place, root: Authority) -> None:
+    place.stapling = Stapling(enabled=True, issuer=place.write("issuer.pem", root.pem))
+    assert place.refusal() == (
+        f'{SOURCE}.stapling.issuer: issuer.pem: expected the certificate that issued "server", got "Root"'
+    )
+
+
+def test_an_issuer_of_the_right_name_and_another_key_is_refused(place: Place) -> None:
+    place.stapling = Stapling(enabled=True, issuer=place.write("issuer.pem", Authority.root("Sub").pem))
+    assert place.refusal().endswith('expected the certificate that issued "server", got "Sub"')
+
+
+def test_stapling_without_an_issuer_is_refused(place: Place, server: Credential) -> None:
+    place.write("server.pem", server.pem)
+    place.stapling = Stapling(enabled=True)
+    assert place.refusal() == (
+        f"{SOURCE}.stapling.issuer: expected the certificate that issued "
+        '"server", because server.pem has none '
+        "behind it; got nothing"
+    )
+
+
+def test_stapling_without_a_responder_is_refused(place: Place, sub: Authority) -> None:
+    place.cert, place.key = sub.issue("mute", ocsp_urls=["ldap://a/"]).write(place.directory, "mute")
+    place.stapling = Stapling(enabled=True)
+    assert place.refusal() == (
+        f'{SOURCE}.stapling.responder_url: expected a URL, because "mute" names '
+        "no OCSP responder; got nothing"
+    )
+
+
+def test_a_certificate_without_access_information_names_no_responder(place: Place, sub: Authority) -> None:
+    place.cert, place.key = sub.issue("mute").write(place.directory, "mute")
+    place.stapling = Stapling(enabled=True)
+    assert place.refusal().endswith('because "mute" names no OCSP responder; got nothing')
+
+
+def test_der_is_told_from_pem(place: Place, server: Credential) -> None:
+    place.write("server.pem", server.cert.public_bytes(DER))
+    assert place.refusal().endswith("server.pem: expected a certificate in PEM, got DER")
+
+
+@pytest.mark.parametrize("below", [".", "new", "new/er"])
+def test_a_state_dir_is_there_or_can_be_made(below: str, tmp_path: Path) -> None:
+    check_state_dir(tmp_path / below)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError) as caught:
+        check_state_dir(file)
+    assert str(caught.value) == f"state_dir: {file}: expected a directory, but it is a file"
+
+
+def test_a_state_dir_below_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError) as caught:
+        check_state_dir(file / "state")
+    assert str(caught.value) == f"state_dir: {file}/state: expected a directory, but {file} is a file"
+
+
+def test_a_state_dir_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(ConfigError) as caught:
+        check_state_dir(tmp_path / "a" / "b")
+    expected = f"state_dir: {tmp_path}/a/b: expected a directory that can be written, but {tmp_path} cannot"
+    assert str(caught.value) == expected
+
+
+def test_a_state_dir_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be used: File name too long$"):
+        check_state_dir(tmp_path / ("a" * 5000))

@@ -1,0 +1,339 @@
+"""The real parts around the gateway: an `openssl ca`, a web server, `openssl ocsp`, mosquitto, and the gateway itself.
+
+Each is a context manager that ends what it started. Waiting is always for an
+event that can be seen (a log line, a port, an exit), bounded by TIMEOUT.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+TIMEOUT = 30.0
+_STEP = 0.02
+
+_PACKAGES = {
+    "openssl": "openssl",
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
+    "mosquitto_sub": "mosquitto-clients",
+}
+
+
+def program(name: str) -> str:
+    """The path of a program; without it the test is skipped with a hint, and fails where CI=true."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    if path is None:
+        message = f"{name} is missing: apt-get install {_PACKAGES[name]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def run(*command: str | Path, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; its output is text."""
+    found = [program(str(command[0])), *map(str, command[1:])]
+    done = subprocess.run(
+        found, input=input, capture_output=True, text=True, timeout=TIMEOUT, check=False, errors="replace"
+    )
+    assert not check or done.returncode == 0, f"{found}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until `condition` holds; a failure names `what` was waited for."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {TIMEOUT:.0f} s for {what}"
+        time.sleep(_STEP)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+_CA_CONFIG = """\
+[ca]
+default_ca = default
+[default]
+dir = {directory}
+database = $dir/index.txt
+new_certs_dir = $dir/issued
+certificate = $dir/ca.pem
+private_key = $dir/ca.key
+serial = $dir/serial
+crlnumber = $dir/crlnumber
+default_md = sha256
+default_days = 30
+default_crl_days = 1
+policy = anything
+unique_subject = no
+[anything]
+commonName = supplied
+[server]
+basicConstraints = CA:FALSE
+subjectAltName = DNS:localhost, IP:127.0.0.1
+extendedKeyUsage = serverAuth
+{server_extra}
+[client]
+basicConstraints = CA:FALSE
+extendedKeyUsage = clientAuth
+[ocsp]
+basicConstraints = CA:FALSE
+extendedKeyUsage = OCSPSigning
+noCheck = ignored
+[req]
+distinguished_name = name
+prompt = no
+[name]
+commonName = unused
+"""
+
+
+class OpensslCa:
+    """A CA as EMQX's page makes it: `openssl ca` with index.txt, `-gencrl`, `-revoke`."""
+
+    def __init__(self, directory: Path, *, server_extra: str = "") -> None:
+        self.directory = directory
+        (directory / "issued").mkdir(parents=True)
+        (directory / "web").mkdir()
+        (directory / "index.txt").touch()
+        (directory / "serial").write_text("1000\n")
+        (directory / "crlnumber").write_text("01\n")
+        config = _CA_CONFIG.format(directory=directory, server_extra=server_extra)
+        (directory / "openssl.cnf").write_text(config)
+        self._key("ca")
+        run(
+            "openssl", "req", "-x509", "-key", self.key("ca"), "-subj", "/CN=Test Fleet CA", "-days", "30",
+            "-out", self.cert("ca"), "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        )  # fmt: skip
+        self.publish()
+
+    def cert(self, stem: str) -> Path:
+        """Where a certificate is."""
+        return self.directory / f"{stem}.pem"
+
+    def key(self, stem: str) -> Path:
+        """Where its private key is."""
+        return self.directory / f"{stem}.key"
+
+    @property
+    def web(self) -> Path:
+        """What the web server serves: ca.crl and whatever a test puts there."""
+        return self.directory / "web"
+
+    def issue(self, stem: str, section: str = "client") -> str:
+        """Issue a certificate; returns its serial as openssl prints it."""
+        request = self.directory / f"{stem}.csr"
+        self._key(stem)
+        run("openssl", "req", "-new", "-key", self.key(stem), "-subj", f"/CN={stem}", "-out", request)
+        self._ca("-in", request, "-out", self.cert(stem), "-extensions", section, "-notext")
+        return run("openssl", "x509", "-in", self.cert(stem), "-noout", "-serial").stdout.strip().partition("=")[2]
+
+    def revoke(self, stem: str, reason: str = "keyCompromise") -> None:
+        """Revoke a certificate; clients learn of it from the next `publish`."""
+        self._ca("-revoke", self.cert(stem), "-crl_reason", reason)
+
+    def publish(self) -> None:
+        """Generate the CRL and put it on the web, in DER, in one step."""
+        pem, der = self.directory / "new.pem", self.directory / "new.crl"
+        self._ca("-gencrl", "-out", pem)
+        run("openssl", "crl", "-in", pem, "-outform", "DER", "-out", der)
+        der.rename(self.web / "ca.crl")
+
+    def _key(self, stem: str) -> None:
+        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key(stem))
+
+    def _ca(self, *arguments: str | Path) -> None:
+        run("openssl", "ca", "-config", self.directory / "openssl.cnf", "-batch", *arguments)
+
+
+class Web:
+    """A plain web server for a directory, on a free loopback port."""
+
+    def __init__(self, directory: Path) -> None:
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        handler = functools.partial(Quiet, directory=str(directory))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    @property
+    def url(self) -> str:
+        """Without a path."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Process:
+    """A program of ours, its output in a file; it is ended on leaving, and killed if it does not end."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, stop: signal.Signals = signal.SIGTERM) -> None:
+        self._command = [str(part) for part in command]
+        self.log_file = log
+        self._stop = stop
+
+    def __enter__(self) -> Self:
+        with self.log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(self._stop)
+            try:
+                self.process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return self.log_file.read_text(errors="replace")
+
+    def lines(self, *parts: str) -> list[str]:
+        """The lines of its log that contain all `parts`."""
+        return [line for line in self.log.splitlines() if all(part in line for part in parts)]
+
+    def wait_for(self, *parts: str, count: int = 1) -> list[str]:
+        """Wait for `count` lines with all `parts`; returns them."""
+        try:
+            until(
+                lambda: len(self.lines(*parts)) >= count or self.process.poll() is not None,
+                f"{count} lines with {parts}",
+            )
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; the log is:\n{self.log}") from exc
+        found = self.lines(*parts)
+        assert len(found) >= count, f"it ended without {count} lines with {parts}:\n{self.log}"
+        return found
+
+
+class Mosquitto(Process):
+    """mosquitto on a plain loopback port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        config = directory / "mosquitto.conf"
+        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser {_user()}\n")
+        super().__init__([program("mosquitto"), "-c", config], directory / "mosquitto.log")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        until(lambda: accepts(self.port), "mosquitto to listen")
+        return self
+
+
+class OcspResponder(Process):
+    """`openssl ocsp` answering for a CA, signed by its delegate `ocsp`."""
+
+    def __init__(self, ca: OpensslCa, *, minutes: int = 10) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [
+            program("openssl"), "ocsp", "-index", ca.directory / "index.txt", "-port", str(self.port),
+            "-CA", ca.cert("ca"), "-rsigner", ca.cert("ocsp"), "-rkey", ca.key("ocsp"), "-nmin", str(minutes),
+        ]  # fmt: skip
+        super().__init__(command, ca.directory / "ocsp.log")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        until(lambda: accepts(self.port), "the OCSP responder to listen")
+        return self
+
+
+class Gateway(Process):
+    """`tls-gateway serve` on a configuration file, in a process group of its own."""
+
+    def __init__(self, config: Path, port: int) -> None:
+        self.port = port
+        self.config = config
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        super().__init__(command, config.with_suffix(".log"))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self.wait_for(" ready ")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def children(self) -> dict[str, int]:
+        """Process ids by role: "control" for the one that has the control socket, "worker-N" as logged by the kernel."""
+        roles = {}
+        for pid in _children(self.process.pid):
+            roles[(Path("/proc") / str(pid) / "comm").read_text().strip()] = pid
+        return roles
+
+
+def s_client(port: int, ca: OpensslCa, stem: str | None, *options: str | Path, input: str = "") -> str:
+    """What `openssl s_client` says of a handshake, with the client certificate `stem`."""
+    credential: list[str | Path] = ["-cert", ca.cert(stem), "-key", ca.key(stem)] if stem else []
+    done = run(
+        "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-CAfile", ca.cert("ca"),
+        *credential, *options, input=input, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def publish(port: int, ca: OpensslCa, stem: str, topic: str, message: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """`mosquitto_pub` through the gateway."""
+    return run(
+        "mosquitto_pub", "-h", "localhost", "-p", str(port), "--cafile", ca.cert("ca"), "--cert", ca.cert(stem),
+        "--key", ca.key(stem), "-t", topic, "-m", message, "-q", "1", "-i", f"{stem}-pub", *options, check=False,
+    )  # fmt: skip
+
+
+def subscriber(port: int, topic: str, log: Path) -> Process:
+    """`mosquitto_sub` on the broker's plain port, its output in `log`."""
+    return Process([program("mosquitto_sub"), "-p", str(port), "-t", topic, "-v", "-d"], log)
+
+
+def _children(pid: int) -> Iterator[int]:
+    for task in (Path("/proc") / str(pid) / "task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()

@@ -1,0 +1,334 @@
+"""What the family of processes promises when its members die, drain and stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, free_port, s_client, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONFIG = """\
+workers = {workers}
+state_dir = "{directory}/state"
+drain_timeout = "{drain}"
+{extra}
+
+[[listeners]]
+name = "front"
+bind = ["127.0.0.1:{port}"]
+upstreams = ["127.0.0.1:{broker}"]
+certificates = [{{ cert = "{ca.directory}/server.pem", key = "{ca.directory}/server.key" }}]
+client_ca = "{ca.directory}/ca.pem"
+{listener}
+
+[listeners.revocation]
+crl_urls = ["{web}/ca.crl"]
+{revocation}
+
+[crl_cache]
+refresh_interval = "1s"
+"""
+
+
+class Echo:
+    """A broker that says back what it hears."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._echo, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    @staticmethod
+    def _echo(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(65536):
+                    connection.sendall(data)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+def configure(
+    directory: Path, ca: OpensslCa, web: Web, broker: int, *, workers: int = 2, drain: str = "1s",
+    extra: str = "", listener: str = "", revocation: str = "",
+) -> tuple[Path, int]:  # fmt: skip
+    port = free_port()
+    path = directory / "gateway.toml"
+    path.write_text(
+        CONFIG.format(
+            workers=workers, directory=directory, drain=drain, extra=extra, port=port, broker=broker, ca=ca,
+            listener=listener, web=web.url, revocation=revocation,
+        )
+    )  # fmt: skip
+    return path, port
+
+
+def tls_context(ca: OpensslCa, stem: str = "device") -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(ca.cert("ca")))
+    context.load_cert_chain(ca.cert(stem), ca.key(stem))
+    return context
+
+
+@contextmanager
+def client(port: int, ca: OpensslCa, stem: str = "device") -> Iterator[ssl.SSLSocket]:
+    """A connection that has echoed once: its verdict is in, and the relay has it."""
+    with (
+        socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
+        tls_context(ca, stem).wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        assert echoes(connection)
+        yield connection
+
+
+def echoes(connection: ssl.SSLSocket, message: bytes = b"ping") -> bool:
+    connection.sendall(message)
+    received = b""
+    while len(received) < len(message):
+        chunk = connection.recv(len(message))
+        if not chunk:
+            return False
+        received += chunk
+    return received == message
+
+
+def workers_of(gateway: Gateway) -> dict[str, int]:
+    return {name: pid for name, pid in gateway.children().items() if name.startswith("gw-worker")}
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_killed_worker_is_replaced_and_the_others_connections_do_not_notice(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway:
+        before = workers_of(gateway)
+        assert set(before) == {"gw-worker-0", "gw-worker-1"}
+        clients = [client(port, ca) for _ in range(12)]
+        connections = [held.__enter__() for held in clients]
+        os.kill(before["gw-worker-0"], signal.SIGKILL)
+        until(lambda: len(workers_of(gateway)) == 2 and workers_of(gateway) != before, "another worker")
+        alive = 0
+        for connection in connections:
+            try:
+                alive += echoes(connection)
+            except OSError:
+                continue
+        # Whichever of them worker 1 had: SO_REUSEPORT spreads by a hash of the ports.
+        assert 0 < alive < len(connections)
+        for _ in range(8):
+            with client(port, ca):
+                pass
+        for connection in connections:
+            connection.close()
+
+
+def test_new_connections_are_served_throughout_the_death_of_control(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    ca.issue("later")
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as held:
+            os.kill(gateway.children()["gw-control"], signal.SIGKILL)
+            with client(port, ca):
+                assert echoes(held)
+            gateway.wait_for(" ready ", count=2)
+            assert echoes(held)
+        ca.revoke("later")
+        ca.publish()
+        gateway.wait_for("list in force", "number=2")
+        assert "alert certificate revoked" in s_client(port, ca, "later", input="Q\n")
+
+
+def test_sigterm_drains_and_exits_with_0(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, drain="20s")
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as held:
+            gateway.process.send_signal(signal.SIGTERM)
+            gateway.wait_for("stopping")
+            # A live connection is served until it ends by itself.
+            for _ in range(5):
+                assert echoes(held)
+                time.sleep(0.05)
+        assert gateway.process.wait(10) == 0
+        assert not gateway.lines("drain timed out")
+
+
+def test_a_connection_that_outlasts_the_drain_ends_with_close_notify(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, drain="300ms")
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        gateway.process.send_signal(signal.SIGTERM)
+        assert held.recv(1) == b""
+        assert gateway.process.wait(10) == 0
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway:
+        children = gateway.children()
+        assert len(children) == 3
+        gateway.process.kill()
+        gateway.process.wait()
+        until(lambda: all(has_ended(pid) for pid in children.values()), "the children to end")
+
+
+def test_sessions_resume_on_any_worker_and_are_looked_up_again(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    ca.issue("roamer")
+    config, port = configure(tmp_path, ca, web, echo.port, workers=3)
+    for version in ("-tls1_2", "-tls1_3"):
+        session = tmp_path / f"session{version}"
+        if version == "-tls1_2":
+            gateway = Gateway(config, port).__enter__()
+        # s_client has to stay for TLS 1.3's tickets, which come after the handshake; -ign_eof and the echo see to that.
+        with_session = s_client(port, ca, "roamer", version, "-sess_out", session, input="x\nQ\n")
+        assert "New, TLS" in with_session
+        for _ in range(6):
+            assert "Reused, TLS" in s_client(port, ca, "roamer", version, "-sess_in", session, input="x\nQ\n")
+    ca.revoke("roamer")
+    ca.publish()
+    gateway.wait_for("list in force", "number=2")
+    for version in ("-tls1_2", "-tls1_3"):
+        s_client(port, ca, "roamer", version, "-sess_in", tmp_path / f"session{version}", input="x\nQ\n")
+    gateway.wait_for("client refused", "reason=certificate_revoked", "resumed=True", count=2)
+    gateway.__exit__()
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0" * 4096, b""]
+)
+def test_garbage_costs_a_debug_line_and_nobody_else_notices(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, garbage: bytes
+) -> None:
+    config, port = configure(
+        tmp_path, ca, web, echo.port, listener='handshake_timeout = "1s"', extra='log = { level = "debug" }'
+    )
+    with Gateway(config, port) as gateway:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as stranger:
+            stranger.sendall(garbage)
+            with client(port, ca):
+                pass
+            while True:
+                try:
+                    if not stranger.recv(4096):
+                        break
+                except ConnectionResetError:
+                    break
+        assert not gateway.lines("crashed")
+        assert not gateway.lines("error", "worker-")
+
+
+def test_max_connections_holds_over_all_workers(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, listener="max_connections = 3")
+    with Gateway(config, port) as gateway:
+        held = [client(port, ca) for _ in range(3)]
+        for one in held:
+            one.__enter__()
+        with pytest.raises(OSError), client(port, ca):
+            pytest.fail("a fourth came in")
+        gateway.wait_for("max_connections reached")
+        for one in held:
+            one.__exit__(None, None, None)
+
+        def comes_in() -> bool:
+            try:
+                with client(port, ca):
+                    return True
+            except OSError:
+                return False
+
+        until(comes_in, "room for another")
+
+
+def test_a_broker_that_is_away_is_logged_and_the_client_closed(
+    tmp_path: Path, ca: OpensslCa, web: Web
+) -> None:
+    config, port = configure(tmp_path, ca, web, free_port())
+    with Gateway(config, port) as gateway:
+        with pytest.raises((OSError, AssertionError)), client(port, ca):
+            pytest.fail("nobody could have echoed")
+        gateway.wait_for("broker unreachable", "refused")
+
+
+def test_a_second_gateway_on_the_same_address_or_state_is_refused(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    other = tmp_path / "other.toml"
+    other.write_text(config.read_text())
+    with Gateway(config, port):
+        second = Gateway(other, port)
+        with pytest.raises(AssertionError, match="in use by another gateway"):
+            second.__enter__()
+        other.write_text(config.read_text().replace(f"{tmp_path}/state", f"{tmp_path}/other-state"))
+        with pytest.raises(AssertionError, match=f"listeners.0..bind.0.*cannot listen on 127.0.0.1:{port}"):
+            second.__enter__()
+
+
+def test_a_list_that_comes_later_lets_the_waiting_client_in(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    (ca.web / "ca.crl").rename(ca.web / "later.crl")
+    config, port = configure(tmp_path, ca, web, echo.port, revocation='on_unavailable = "wait"')
+    with Gateway(config, port):
+        arrived = threading.Timer(0.5, lambda: (ca.web / "later.crl").rename(ca.web / "ca.crl"))
+        arrived.start()
+        with client(port, ca):
+            pass
+        arrived.join()
+
+
+def test_on_unavailable_accept_lets_an_uncovered_client_in(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    (ca.web / "ca.crl").unlink()
+    config, port = configure(tmp_path, ca, web, echo.port, revocation='on_unavailable = "accept"')
+    with Gateway(config, port), client(port, ca):
+        pass

@@ -1,0 +1,151 @@
+"""One OCSP response from its responder to being stapled, with everything around it faked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from gateway.errors import FetchError, StapleError, StoreError
+from gateway.fetch import Fetched
+from gateway.schedule import Limits
+from gateway.stapling.refresh import MAX_BYTES, StapleRefresher, StapleSource
+from tests.observer import EPOCH, Recorder
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+    from gateway.store import Restored, StoredCrl
+
+SOURCE = StapleSource("ab12", "http://ocsp.example", refresh_interval=300, http_timeout=15)
+
+
+@dataclass(frozen=True)
+class FakeResponse:
+    der: bytes
+    this_update: int = int(EPOCH)
+    expires: int = int(EPOCH) + 10**6
+
+
+class World:
+    """The responder, the verifier, the workers and the disk, all in memory."""
+
+    def __init__(self, *answers: bytes | GatewayError) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[Any, ...]] = []
+        self.installed: list[bytes] = []
+        self.stored: bytes | None = None
+        self.disk_full = False
+        self.recorder = Recorder()
+
+    async def post(self, url: str, body: bytes, content_type: str, **bounds: Any) -> Fetched:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((url, body, content_type, bounds))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return Fetched(answer, None, None, None)
+
+    def verify(self, data: bytes) -> FakeResponse:
+        if not data.startswith(b"good"):
+            raise StapleError("tryLater")
+        return FakeResponse(data)
+
+    async def install(self, response: FakeResponse) -> None:
+        await trio.lowlevel.checkpoint()
+        self.installed.append(response.der)
+
+    def load_crl(self, url: str) -> Restored:
+        raise AssertionError
+
+    def save_crl(self, url: str, crl: StoredCrl) -> None:
+        raise AssertionError
+
+    def load_staple(self, fingerprint: str) -> bytes | None:
+        assert fingerprint == "ab12"
+        return self.stored
+
+    def save_staple(self, fingerprint: str, der: bytes) -> None:
+        if self.disk_full:
+            raise StoreError("disk full")
+        self.stored = der
+
+    def refresher(self) -> StapleRefresher[FakeResponse]:
+        return StapleRefresher(
+            SOURCE,
+            post=self.post,
+            build_request=lambda: b"request",
+            verify=self.verify,
+            install=self.install,
+            store=self,
+            limits=Limits(),
+            observer=self.recorder,
+            now=lambda: EPOCH,
+        )
+
+    async def run(self, refresher: StapleRefresher[FakeResponse]) -> None:
+        """Until every answer was used."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(refresher.schedule.run)
+            while self.answers:
+                await refresher.schedule.refresh()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_response_is_asked_for_verified_stapled_and_kept() -> None:
+    world = World(b"good 1")
+    refresher = world.refresher()
+    await world.run(refresher)
+    bounds = {"timeout": 15, "max_bytes": MAX_BYTES}
+    assert world.asked == [("http://ocsp.example", b"request", "application/ocsp-request", bounds)]
+    assert world.installed == [b"good 1"]
+    assert world.stored == b"good 1"
+    assert refresher.state.this_update == EPOCH
+    assert refresher.state.next_update == EPOCH + 10**6
+    assert refresher.schedule.first_attempt_done.is_set()
+
+
+async def test_a_bad_response_replaces_nothing_and_is_asked_for_again_soon() -> None:
+    world = World(b"good 1", b"tryLater", FetchError("no answer"), b"good 2")
+    await world.run(world.refresher())
+    assert world.installed == [b"good 1", b"good 2"]
+    assert world.stored == b"good 2"
+    first, second = world.recorder.events[1:3]
+    assert first == ("tryLater", 1.0)
+    assert second[0] == "no answer"
+
+
+async def test_the_same_response_is_not_put_in_force_again() -> None:
+    world = World(b"good 1", b"good 1")
+    await world.run(world.refresher())
+    assert world.installed == [b"good 1"]
+    assert world.recorder.events == ["fetched", "unchanged"]
+
+
+async def test_a_full_disk_keeps_no_fresh_response_from_clients() -> None:
+    world = World(b"good 1")
+    world.disk_full = True
+    refresher = world.refresher()
+    await world.run(refresher)
+    assert world.installed == [b"good 1"]
+    assert world.recorder.events == [("disk full", 1.0)]
+    world.disk_full = False
+    world.answers = [b"good 1"]
+    await world.run(refresher)
+    assert world.stored == b"good 1"
+
+
+async def test_the_stored_response_is_stapled_before_the_responder_is_asked() -> None:
+    world = World()
+    assert await world.refresher().restore() is None
+    world.stored = b"good 0"
+    assert await world.refresher().restore() is None
+    assert world.installed == [b"good 0"]
+    assert world.asked == []
+
+
+async def test_the_stored_response_is_verified_like_any_other() -> None:
+    world = World()
+    world.stored = b"expired"
+    assert await world.refresher().restore() == "the stored OCSP response is not used: tryLater"
+    assert world.installed == []

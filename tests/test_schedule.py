@@ -1,0 +1,243 @@
+"""When a source is asked again; all time is the test's own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import CrlError, GatewayError
+from gateway.schedule import Schedule, Source, SourceState
+from tests.observer import EPOCH, Recorder, wall_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trio.testing import MockClock
+
+URL = "http://user:secret@crl.example/ca.crl"
+HOUR = 3600.0
+NEW, SAME = True, False
+
+
+@pytest.mark.parametrize(
+    ("interval", "time_left", "expected"),
+    [
+        (900, None, 900),
+        (900, 7 * 24 * HOUR, 900),
+        (900, 1000, 900),
+        (900, 999, 899.1),
+        (900, 600, 540),
+        (900, 60, 54),
+        (900, 6, 5.4),
+        (900, 1, 1),
+        (900, 0.1, 1),
+        (0.5, None, 1),
+        (0.5, HOUR, 1),
+        (86400, 2 * HOUR, 1.8 * HOUR),
+    ],
+)
+def test_the_next_fetch_is_after_the_interval_or_before_next_update(
+    interval: float, time_left: float | None, expected: float
+) -> None:
+    assert Schedule(interval).after_success(time_left) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("interval", "failures", "chance", "expected"),
+    [
+        (900, 1, 0, 1),
+        (900, 1, 0.99, 1),
+        (900, 2, 0, 2),
+        (900, 2, 0.5, 1.5),
+        (900, 5, 0, 16),
+        (900, 9, 0, 256),
+        (900, 10, 0, 300),
+        (900, 10, 0.5, 225),
+        (900, 10_000, 0, 300),
+        (60, 10, 0, 60),
+        (0.5, 10, 0, 1),
+    ],
+)
+def test_back_off_doubles_up_to_five_minutes_or_the_interval(
+    interval: float, failures: int, chance: float, expected: float
+) -> None:
+    assert Schedule(interval).after_failure(failures, chance) == pytest.approx(expected)
+
+
+@given(
+    interval=st.floats(0.001, 1e7),
+    time_left=st.none() | st.floats(-1e9, 1e9),
+    failures=st.integers(1, 10**9),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_no_delay_is_below_the_floor_or_above_the_interval(
+    interval: float, time_left: float | None, failures: int, chance: float
+) -> None:
+    schedule = Schedule(interval)
+    longest = max(1.0, interval)
+    assert 1 <= schedule.after_success(time_left) <= longest
+    assert 1 <= schedule.after_failure(failures, chance) <= min(longest, 300)
+
+
+def test_until_next_update_there_is_a_handful_of_requests() -> None:
+    time_left, requests = 600.0, 0
+    while time_left > 0:
+        time_left -= Schedule(900).after_success(time_left)
+        requests += 1
+    assert requests < 6
+
+
+class Script:
+    """Attempts with the outcomes of a list, the last one ever after; remembers when each was made."""
+
+    def __init__(self, *outcomes: bool | GatewayError | Callable[[], Awaitable[bool]]) -> None:
+        self.outcomes = list(outcomes)
+        self.times: list[float] = []
+
+    async def __call__(self) -> bool:
+        outcome = self.outcomes[min(len(self.times), len(self.outcomes) - 1)]
+        self.times.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if isinstance(outcome, GatewayError):
+            raise outcome
+        return outcome if isinstance(outcome, bool) else await outcome()
+
+
+def source(script: Script, recorder: Recorder, interval: float = 900.0) -> Source:
+    return Source(SourceState(URL), script, Schedule(interval), recorder, now=wall_clock, chance=lambda: 0.0)
+
+
+async def run_for(seconds: float, *sources: Source) -> None:
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for each in sources:
+                nursery.start_soon(each.run)
+
+
+async def test_a_source_is_asked_at_once_and_then_every_interval(
+    autojump_clock: MockClock,
+) -> None:
+    script, recorder = Script(NEW, SAME), Recorder()
+    asked = source(script, recorder)
+    assert not asked.first_attempt_done.is_set()
+    await run_for(2000, asked)
+    assert script.times == pytest.approx([0, 900, 1800])
+    assert recorder.events == ["fetched", "unchanged", "unchanged"]
+    assert asked.first_attempt_done.is_set()
+    assert asked.state.last_success == pytest.approx(EPOCH + 1800)
+    assert asked.state.next_attempt == pytest.approx(EPOCH + 2700)
+
+
+async def test_a_failure_is_counted_and_tried_again_until_it_works(
+    autojump_clock: MockClock,
+) -> None:
+    error = CrlError("wrong signature")
+    script, recorder = Script(error, error, error, NEW, SAME), Recorder()
+    asked = source(script, recorder)
+    await run_for(6, asked)
+    assert script.times == pytest.approx([0, 1, 3])
+    assert recorder.events == [("wrong signature", 1.0), ("wrong signature", 2.0), ("wrong signature", 4.0)]
+    assert asked.state.consecutive_failures == 3
+    assert asked.state.last_error == "wrong signature"
+    assert asked.state.last_success is None
+    assert asked.first_attempt_done.is_set()
+    await run_for(1, asked)
+    assert asked.state.consecutive_failures == 0
+    assert asked.state.last_error is None
+
+
+async def test_next_update_brings_the_next_fetch_forward(autojump_clock: MockClock) -> None:
+    script, recorder = Script(NEW), Recorder()
+    asked = source(script, recorder)
+    asked.state.next_update = int(EPOCH) + 100
+    await run_for(99.5, asked)
+    assert script.times == pytest.approx([0, 90, 99])
+
+
+async def test_a_source_that_offers_nothing_newer_than_what_ended_backs_off(
+    autojump_clock: MockClock,
+) -> None:
+    script, recorder = Script(SAME), Recorder()
+    asked = source(script, recorder)
+    asked.state.next_update = int(EPOCH) - 5
+    await run_for(6, asked)
+    assert script.times == pytest.approx([0, 1, 3])
+    assert recorder.events[0] == ("http://crl.example/ca.crl: still offers what ended 5 s ago", 1.0)
+
+
+async def test_waking_a_source_asks_at_once(autojump_clock: MockClock) -> None:
+    script = Script(NEW)
+    asked = source(script, Recorder())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.run)
+        await trio.sleep(100)
+        asked.wake()
+        asked.wake()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert script.times == pytest.approx([0, 100])
+
+
+async def test_all_who_ask_for_a_refresh_share_one_attempt(autojump_clock: MockClock) -> None:
+    script = Script(NEW)
+    asked = source(script, Recorder())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.run)
+        await trio.sleep(100)
+        async with trio.open_nursery() as askers:
+            for _ in range(50):
+                askers.start_soon(asked.refresh)
+        assert script.times == pytest.approx([0, 100])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refresh_waits_for_an_attempt_that_began_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    async def slow() -> bool:
+        await trio.sleep(10)
+        return True
+
+    script = Script(slow)
+    asked = source(script, Recorder())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.run)
+        await trio.sleep(5)
+        await asked.refresh()
+        assert trio.current_time() == pytest.approx(20)
+        nursery.cancel_scope.cancel()
+    assert script.times == pytest.approx([0, 10])
+
+
+async def test_a_refresh_returns_when_the_attempt_failed(autojump_clock: MockClock) -> None:
+    asked = source(Script(NEW, CrlError("garbage")), Recorder())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.run)
+        await asked.first_attempt_done.wait()
+        await asked.refresh()
+        nursery.cancel_scope.cancel()
+    assert asked.state.last_error == "garbage"
+
+
+async def test_a_source_that_hangs_delays_no_other(autojump_clock: MockClock) -> None:
+    async def hang() -> bool:
+        await trio.sleep(math.inf)
+        return False
+
+    dead, alive = Script(hang), Script(NEW)
+    await run_for(2000, source(dead, Recorder()), source(alive, Recorder()))
+    assert dead.times == pytest.approx([0])
+    assert alive.times == pytest.approx([0, 900, 1800])
+
+
+async def test_a_defect_is_not_swallowed(autojump_clock: MockClock) -> None:
+    async def defect() -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await source(Script(defect), Recorder()).run()
