@@ -8,8 +8,21 @@ from pathlib import Path
 
 from cffi import FFI
 
-SOURCES = ["openssl_table", "crl_walk", "revoked", "world", "verify", "staple", "conn", "relay_link", "relay", "process"]
-HEADERS = [*SOURCES, "error", "der", "counters"]
+SOURCES = [
+    "openssl_table",
+    "crl_walk",
+    "revoked",
+    "table_compile",
+    "world",
+    "verify",
+    "staple",
+    "conn",
+    "relay_link",
+    "relay",
+    "process",
+]
+# What the glue includes; `depends` has every header, so that none goes unnoticed.
+PUBLIC = ["error", "counters", "openssl_table", "crl_walk", "revoked", "world", "verify", "staple", "conn", "relay", "process"]
 
 # -Werror=incompatible-pointer-types: a cdef that drifts from the headers is
 # only a warning in gcc 12, and a crash at run time.
@@ -21,9 +34,9 @@ ffibuilder = FFI()
 ffibuilder.cdef((root / "gateway.cdef.h").read_text())
 ffibuilder.set_source(
     "gateway._native",
-    "\n".join(f'#include "{name}.h"' for name in HEADERS),
+    "\n".join(f'#include "{name}.h"' for name in PUBLIC),
     sources=[f"csrc/{name}.c" for name in SOURCES],
-    depends=["csrc/gateway.cdef.h", *(f"csrc/{name}.h" for name in HEADERS)],
+    depends=[f"csrc/{header.name}" for header in sorted(root.glob("*.h"))],
     include_dirs=["csrc"],
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=FLAGS,

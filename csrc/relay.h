@@ -19,7 +19,7 @@ enum {
   GW_END_CLIENT_CLOSED,   /* both directions finished, the client first: close_notify, or a FIN alone, which
                              devices often send (detail "no close_notify"); what it had sent was delivered */
   GW_END_BROKER_CLOSED,   /* both directions finished, the broker first */
-  GW_END_CLIENT_LOST,     /* reset or TLS error on the client's side; what it had sent was delivered */
+  GW_END_CLIENT_LOST,     /* reset or TLS error on the client's side; what was received until then was delivered */
   GW_END_BROKER_LOST,     /* reset on the broker's side; what it had sent was delivered */
   GW_END_BROKER_REFUSED,  /* the connection to the broker could not be made; close_notify was sent */
   GW_END_REVOKED,         /* its certificate is revoked now; close_notify was sent */

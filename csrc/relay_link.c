@@ -28,8 +28,8 @@
  * call after a fatal error, so a client that is lost cannot be read to its end;
  * a broker can.
  *
- * Rejected: splice and kernel TLS, for which cryptography's OpenSSL is not
- * built; one buffer per connection, which costs 64 KiB for each idle one. */
+ * Rejected: a ring buffer a flow, which costs memory for each idle connection
+ * and a copy for each message that the sink takes at once, which is nearly all. */
 #include "relay_link.h"
 
 #include <arpa/inet.h>
@@ -46,7 +46,7 @@
 
 /* "The length MUST NOT exceed 2^14 bytes" (RFC 8446, section 5.1). */
 enum { RECORD_MAX = 16384 };
-_Static_assert(GW_SCRATCH_SIZE >= RECORD_MAX, "a read has room for a whole record");
+_Static_assert((int)GW_SCRATCH_SIZE >= (int)RECORD_MAX, "a read has room for a whole record");
 
 /* ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING): a FIN without close_notify. */
 static const unsigned long UNEXPECTED_EOF = 20UL << 23 | 294UL;
@@ -348,9 +348,10 @@ static int flush(gw_link *link, int number) {
     return 1;
   }
   outcome result = write_sink(link, number, flow->pending + flow->at, flow->length - flow->at, &taken);
-  flow->at += taken;
   if (result == MOVED) {
     drop_pending(flow);
+  } else if (result == BLOCKED) {
+    flow->at += taken;
   }
   return result == MOVED;
 }

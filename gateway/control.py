@@ -163,7 +163,7 @@ class Control:
         return list(refreshers.values())
 
     def _staple_refresher(self, listener: Listener, material: ListenerMaterial) -> StapleRefresher[VerifiedResponse]:
-        certificate, issuer, url = material.chain[0], material.ocsp_issuer, material.responder_url
+        certificate, issuer, url = material.chain[0], material.ocsp_issuer, material.ocsp_responder_url
         if issuer is None or url is None:
             raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
         key = fingerprint(certificate)

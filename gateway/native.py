@@ -256,14 +256,41 @@ class World:
 class Listener:
     """The rules of one listener, and the CAs it trusts, for the lookups in C."""
 
-    def __init__(self, world: World, check: Check, on_unavailable: OnUnavailable, grace: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        check: Check,
+        on_unavailable: OnUnavailable,
+        *,
+        grace: float = 0.0,
+        disconnect_revoked: bool = True,
+        gauge: tuple[mmap, int] | None = None,
+    ) -> None:
+        """Make a listener without CAs.
+
+        Args:
+            world: the tables that its lookups see.
+            check: how much of a chain is looked up.
+            on_unavailable: what happens where no fresh list covers a certificate.
+            grace: seconds past nextUpdate for which a list still counts.
+            disconnect_revoked: whether live connections end when their certificate is revoked.
+            gauge: a counter page and the index in it that counts its connections.
+        """
         self._world = world
+        self._gauge = gauge
         self.on_unavailable = on_unavailable
-        pointer = lib.gw_listener_new(world._pointer, check, on_unavailable, int(grace))  # noqa: SLF001
+        connections = ffi.NULL
+        if gauge is not None:
+            page, index = gauge
+            connections = ffi.cast("uint64_t *", ffi.from_buffer(page)) + index
+        rules = ffi.new(
+            "gw_rules *", [check, on_unavailable, int(grace), int(disconnect_revoked), connections]
+        )
+        pointer = lib.gw_listener_new(world._pointer, rules)  # noqa: SLF001 - one module, one owner
         self._pointer = _owned(pointer, lib.gw_listener_free)
 
     def add_ca(
-        self, x509: int, *, name: bytes, key: bytes, key_id: bytes, serial: bytes, parent: int | None
+        self, x509: int, *, name: bytes, key: bytes, serial: bytes, parent: int | None
     ) -> int:
         """Tell of a CA certificate in the listener's store, by the address of its X509 object.
 
@@ -271,7 +298,6 @@ class Listener:
             x509: the address; the object must live as long as the listener's contexts.
             name: DER of its subject.
             key: DER of its SubjectPublicKeyInfo.
-            key_id: its subjectKeyIdentifier, may be empty.
             serial: content octets of its serialNumber.
             parent: index of the CA that issued it; None if it issued itself.
 
@@ -279,7 +305,7 @@ class Listener:
             Its index, counted from 0.
         """
         error = _error()
-        blobs = [item for blob in (name, key, key_id, serial) for item in (ffi.from_buffer(blob), len(blob))]
+        blobs = [item for blob in (name, key, serial) for item in (ffi.from_buffer(blob), len(blob))]
         index = lib.gw_listener_add_ca(
             self._pointer, ffi.cast("void *", x509), *blobs, -1 if parent is None else parent, error
         )

@@ -25,6 +25,7 @@ LAYERS = [
     {"upstream"},
     {"schedule"},
     {"fetch", "store", "publish"},
+    {"addresses"},
     {"native"},
     {"config"},
     {"metrics", "log"},

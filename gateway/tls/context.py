@@ -118,21 +118,29 @@ def enter_process(
     check: native.Check,
     on_unavailable: native.OnUnavailable,
     grace: float,
-    staple_counters: mmap | None,
+    disconnect_revoked: bool,
+    counters: mmap,
+    gauge: int,
 ) -> tuple[native.Listener, native.StapleSlot]:
     """Bind a context to the tables and staples of this process; after the fork, before the first connection."""
-    listener = native.Listener(world, check, on_unavailable, grace)
+    listener = native.Listener(
+        world,
+        check,
+        on_unavailable,
+        grace=grace,
+        disconnect_revoked=disconnect_revoked,
+        gauge=(counters, gauge),
+    )
     for index, ca in enumerate(server.client_cas):
         parent = _issuer_index(ca.certificate, server.client_cas, index)
         listener.add_ca(
             openssl.certificate_address(ca.stored),
             name=ca.certificate.subject.public_bytes(),
             key=public_key_info(ca.certificate),
-            key_id=_key_id(ca.certificate),
             serial=native.serial_octets(ca.certificate.serial_number),
             parent=parent,
         )
-    slot = native.StapleSlot(staple_counters)
+    slot = native.StapleSlot(counters)
     slot.attach(server.address)
     return listener, slot
 
@@ -175,10 +183,3 @@ def _issuer_index(certificate: x509.Certificate, cas: Sequence[TrustedCa], own: 
             continue
         return index
     return None
-
-
-def _key_id(certificate: x509.Certificate) -> bytes:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except (x509.ExtensionNotFound, ValueError):
-        return b""
