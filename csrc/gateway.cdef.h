@@ -172,7 +172,7 @@ typedef struct {
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);
 enum { GW_PREFACE_MAX = 65536 };
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
-                   size_t preface_length, int disconnect_revoked, gw_error *error);
+                   size_t preface_length, gw_error *error);
 void gw_relay_recheck(gw_relay *relay);
 size_t gw_relay_live(gw_relay *relay);
 int gw_relay_event_fd(gw_relay *relay);

@@ -320,7 +320,8 @@ static void recheck_all(gw_relay *relay) {
   for (gw_node *node = relay->links.next, *next; node != &relay->links; node = next) {
     gw_link *link = link_of(node);
     next = node->next;
-    if (link->disconnect_revoked && revoked_now(link, snapshot, now)) {
+    if (gw_listener_rules(link->conn->verification.listener)->disconnect_revoked &&
+        revoked_now(link, snapshot, now)) {
       end_for(relay, link, GW_END_REVOKED);
     }
   }
@@ -449,7 +450,8 @@ static int start_thread(gw_relay *relay) {
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (error == 0) {
     relay->started = 1;
-    (void)pthread_setname_np(relay->thread, "gw-relay"); /* for people who look at the process; nothing depends on it */
+    /* For people who look at the process; nothing depends on it. */
+    (void)pthread_setname_np(relay->thread, "gw-relay");
   }
   return error;
 }
@@ -502,7 +504,7 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
 }
 
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
-                   size_t preface_length, int disconnect_revoked, gw_error *error) {
+                   size_t preface_length, gw_error *error) {
   if (preface_length > GW_PREFACE_MAX) {
     return gw_fail(error, "a preface of %zu bytes is too long", preface_length);
   }
@@ -510,7 +512,6 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
   if (link == NULL) {
     return gw_fail(error, "no memory to relay a connection");
   }
-  link->disconnect_revoked = disconnect_revoked;
   link->adopted_ms = now_ms();
   (void)pthread_mutex_lock(&relay->lock);
   if (relay->stop) {

@@ -52,19 +52,18 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
 /* gw_relay_adopt hands |conn| (established) and |upstream| (a non-blocking
  * stream socket, connected or still connecting) over. |preface| (copied, may be
  * empty, at most GW_PREFACE_MAX bytes) goes to the broker before the client's
- * first byte. |disconnect_revoked| says whether gw_relay_recheck may end it.
- * Returns 1, and the thread owns both; or 0 with |error|, and the caller still
+ * first byte. Returns 1, and the thread owns both; or 0 with |error|, and the caller still
  * does: no memory, preface too long, relay stopped. Thread-safe.
- * Whatever |disconnect_revoked| says, the thread looks the connection up once
- * more before anything is relayed, so that no swap of tables between handshake
- * and hand-over is missed. |conn|'s context must not have read-ahead on. */
+ * Whatever the listener's rules say of live connections, the thread looks this
+ * one up once more before anything is relayed, so that no swap of tables between
+ * handshake and hand-over is missed. |conn|'s context must not have read-ahead on. */
 enum { GW_PREFACE_MAX = 65536 };
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
-                   size_t preface_length, int disconnect_revoked, gw_error *error);
+                   size_t preface_length, gw_error *error);
 
 /* gw_relay_recheck makes the thread look every live connection up in the tables
- * in force, and end those that are revoked, except where gw_relay_adopt was
- * told otherwise. Returns at once. */
+ * in force, and end those that are revoked where the listener's rules say
+ * disconnect_revoked. Returns at once. */
 void gw_relay_recheck(gw_relay *relay);
 
 /* gw_relay_live returns the number of connections that the thread has or is about to take. */

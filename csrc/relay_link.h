@@ -59,7 +59,6 @@ struct gw_link {
   gw_conn *conn;         /* owned; NULL once the link has ended */
   int upstream;          /* owned */
   int connecting;        /* |upstream| is not connected yet: nothing is read from either side */
-  int disconnect_revoked;
   int moved;             /* a byte has moved since relay.c cleared this */
   gw_side sides[2];
   gw_flow flows[2];

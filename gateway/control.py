@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import publish
@@ -21,7 +20,6 @@ from gateway.addresses import AddressPolicy
 from gateway.errors import StapleError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
-from gateway.names import printable
 from gateway.publish import Update
 from gateway.revocation import crl, policy
 from gateway.revocation.refresh import CrlRefresher, CrlSource
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from cryptography import x509
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.material import ListenerMaterial
@@ -99,9 +98,10 @@ class Control:
             self._add_crl(url, learnt=False)
             for url in dict.fromkeys(url for listener in listeners for url in listener.revocation.crl_urls)
         ]
-        staples = self._staple_refreshers()
-        missing: list[CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]] = []
-        for refresher in (*crls, *staples):
+        refreshers: list[CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]]
+        refreshers = [*crls, *self._staple_refreshers()]
+        missing = []
+        for refresher in refreshers:
             problem = await refresher.restore()
             if problem is not None:
                 self._log.warning(
@@ -109,7 +109,7 @@ class Control:
                 )
             if refresher.state.this_update is None:
                 missing.append(refresher)
-        for refresher in (*crls, *staples):
+        for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for listener, material in zip(listeners, self._materials, strict=True):
             if listener.revocation.follow_distribution_points and listener.revocation.check != "off":
@@ -188,14 +188,14 @@ class Control:
         verified = table.crl
         self._log.info(
             "list in force",
-            issuer=printable(_name(verified.issuer.name)),
+            issuer=verified.issuer,
             number=verified.number,
             entries=table.entries,
             this_update=policy.moment(verified.this_update),
             next_update=policy.moment(verified.next_update) if verified.next_update else "none",
         )
         if verified.expired(int(time.time())):
-            self._log.warning("list has expired", issuer=printable(_name(verified.issuer.name)))
+            self._log.warning("list has expired", issuer=verified.issuer)
 
     def _change(self, change: Update) -> None:
         self._state = publish.merge(self._state, change)
@@ -293,7 +293,3 @@ def run(post: Post) -> None:
     # A terminal sends Ctrl-C to the whole family; the supervisor tells us in its own words.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     trio.run(Control(post).run)
-
-
-def _name(der: bytes) -> x509.Name:
-    return x509.Name.from_bytes(der)

@@ -28,7 +28,14 @@ class TableError(GatewayError):
 
 
 class StapleError(GatewayError):
-    """An OCSP response is refused and not stapled (RFC 6960, section 3.2)."""
+    """An OCSP response is refused and not stapled (RFC 6960, section 3.2).
+
+    `revoked`: a responder that may say so says that our own certificate is revoked.
+    """
+
+    def __init__(self, text: str, *, revoked: bool = False) -> None:
+        super().__init__(text)
+        self.revoked = revoked
 
 
 class FetchError(GatewayError):

@@ -8,8 +8,6 @@ import os
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,92 +20,13 @@ from gateway import __version__
 from gateway.addresses import AddressPolicy, is_own_address
 from gateway.errors import FetchError
 from gateway.fetch import Fetched, Fetcher, NotModified, display_url
+from tests.http_server import KIB, Answer, Server, endless, hang, http, raw, reset, serving, trickle
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-Answer = Callable[[trio.abc.Stream], Awaitable[None]]
 LOOPBACK = AddressPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),))
-KIB = 1024
-
-
-def raw(*pieces: bytes) -> Answer:
-    """Send these bytes and close."""
-
-    async def send(stream: trio.abc.Stream) -> None:
-        for piece in pieces:
-            await stream.send_all(piece)
-
-    return send
-
-
-def http(status: str = "200 OK", body: bytes = b"", *headers: str, length: bool = True) -> Answer:
-    lines = [f"HTTP/1.1 {status}", *headers, *([f"Content-Length: {len(body)}"] if length else [])]
-    return raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
-
-
-async def hang(stream: trio.abc.Stream) -> None:
-    await trio.sleep_forever()
-
-
-async def trickle(stream: trio.abc.Stream) -> None:
-    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
-    while True:
-        await stream.send_all(b"x")
-        await trio.sleep(0.01)
-
-
-async def endless(stream: trio.abc.Stream) -> None:
-    await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        await stream.send_all(bytes(64 * KIB))
-
-
-async def reset(stream: trio.abc.Stream) -> None:
-    assert isinstance(stream, trio.SocketStream)
-    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-    # Closing with unread time left to linger of zero sends RST.
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-
-
-class Server:
-    """Answers by path; remembers each request, whole."""
-
-    def __init__(self, port: int, scheme: str = "http") -> None:
-        self.base = f"{scheme}://127.0.0.1:{port}"
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[bytes] = []
-
-    async def handle(self, stream: trio.abc.Stream) -> None:
-        try:
-            async with stream:
-                request = b""
-                while b"\r\n\r\n" not in request:
-                    chunk = await stream.receive_some()
-                    if not chunk:
-                        return
-                    request += bytes(chunk)
-                self.requests.append(request)
-                await self.answers[request.split()[1].decode()](stream)
-        except trio.BrokenResourceError:
-            # The fetcher has gone, as it should for most of these answers.
-            return
-
-
-@asynccontextmanager
-async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = Server(listeners[0].socket.getsockname()[1], "https" if tls else "http")
-
-    async def handle(stream: trio.SocketStream) -> None:
-        await server.handle(
-            trio.SSLStream(stream, tls, server_side=True, https_compatible=True) if tls else stream
-        )
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, handle, listeners)
-        yield server
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ LAYERS = [
     {"native"},
     {"config"},
     {"metrics", "log"},
+    {"signature"},
     {"names"},
+    {"der"},
     {"errors"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

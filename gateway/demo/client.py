@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 TIMEOUT = 15.0
+_VERDICT_PAUSE = 0.5
 
 
 class Device:
@@ -100,14 +103,21 @@ def look(port: int, ca: Path, credential: Path) -> tuple[str | None, str]:
         alert = ""
         try:
             connection.do_handshake()
-            # In TLS 1.3 the verdict on the client's certificate comes after the client's handshake is over.
-            plain.settimeout(1.0)
-            connection.recv(1)
-        except SSL.WantReadError:
-            pass
+            _await_verdict(connection, plain)
         except SSL.ZeroReturnError:
             alert = "close_notify"
         except SSL.Error as exc:
             alert = "; ".join(reason for *_, reason in exc.args[0]) if exc.args else "connection closed"
     status = ocsp.load_der_ocsp_response(stapled[0]).certificate_status.name if stapled and stapled[0] else None
     return status, alert
+
+
+def _await_verdict(connection: SSL.Connection, plain: socket.socket) -> None:
+    """Read until an alert raises, or nothing has come for a while.
+
+    In TLS 1.3 the verdict on the client's certificate comes after the client's handshake is over.
+    """
+    plain.setblocking(False)
+    while select.select([plain], [], [], _VERDICT_PAUSE)[0]:
+        with contextlib.suppress(SSL.WantReadError):
+            connection.recv(1)

@@ -50,8 +50,8 @@ class VerifiedList(Protocol):
         """When it was issued."""
 
     @property
-    def next_update(self) -> int | None:
-        """By when there will be another."""
+    def next_update(self) -> int:
+        """By when there will be another; 0 where the list does not say."""
 
     @property
     def number(self) -> int | None:
@@ -158,7 +158,7 @@ class CrlRefresher(Generic[List]):
         verified = await trio.to_thread.run_sync(self._verify, data, limiter=self._limits.work)
         self.state.entries = await self._install(verified)
         self.state.this_update = verified.this_update
-        self.state.next_update = verified.next_update
+        self.state.next_update = verified.next_update or None
         self.state.number = verified.number
         return verified
 

@@ -20,10 +20,11 @@ from gateway.native import Table, TableMeta, compile_table
 from gateway.revocation.crl import Succession, check_succession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from gateway.revocation.crl import IssuerId, VerifiedCrl
+    from gateway.names import IssuerId
+    from gateway.revocation.crl import VerifiedCrl
 
 
 class TableStore(Protocol):
@@ -37,9 +38,6 @@ class TableStore(Protocol):
 
     def find_tables(self, issuer_key: str) -> list[Path]:
         """The tables of an issuer, newest first."""
-
-    def sweep_tables(self, keep: Iterable[Path]) -> None:
-        """Remove all others."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
 from gateway import native
 from gateway.errors import ConfigError
+from gateway.names import issuer_id
 from gateway.tls import openssl
 
 if TYPE_CHECKING:
@@ -133,21 +134,17 @@ def enter_process(
     )
     for index, ca in enumerate(server.client_cas):
         parent = _issuer_index(ca.certificate, server.client_cas, index)
+        identity = issuer_id(ca.certificate)
         listener.add_ca(
             openssl.certificate_address(ca.stored),
-            name=ca.certificate.subject.public_bytes(),
-            key=public_key_info(ca.certificate),
+            name=identity.name,
+            key=identity.key,
             serial=native.serial_octets(ca.certificate.serial_number),
             parent=parent,
         )
     slot = native.StapleSlot(counters)
     slot.attach(server.address)
     return listener, slot
-
-
-def public_key_info(certificate: x509.Certificate) -> bytes:
-    """The DER of a certificate's SubjectPublicKeyInfo."""
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _trust(context: SSL.Context, cas: Sequence[x509.Certificate]) -> tuple[TrustedCa, ...]:

@@ -208,7 +208,7 @@ class Process:
         self._stop = stop
 
     def __enter__(self) -> Self:
-        with self.log_file.open("ab") as output:
+        with self.log_file.open("wb") as output:
             self.process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
@@ -275,7 +275,8 @@ class OcspResponder(Process):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        until(lambda: accepts(self.port), "the OCSP responder to listen")
+        # No probing: it would wait for the probe's request.
+        self.wait_for("waiting for OCSP client connections")
         return self
 
 
@@ -305,14 +306,34 @@ class Gateway(Process):
         return roles
 
 
-def s_client(port: int, ca: OpensslCa, stem: str | None, *options: str | Path, input: str = "") -> str:
-    """What `openssl s_client` says of a handshake, with the client certificate `stem`."""
+def s_client(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) -> str:
+    """What `openssl s_client` says of a handshake, with the client certificate `stem`; it leaves at once."""
+    return run(*_s_client(port, ca, stem), *options, input="Q\n", check=False).stdout
+
+
+def refused(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) -> str:
+    """What `openssl s_client` says when it stays until the gateway ends the connection.
+
+    In TLS 1.3 the verdict on a client's certificate comes after the client's handshake is over.
+    """
+    command = [program("openssl"), *map(str, (*_s_client(port, ca, stem)[1:], *options))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as client:
+        try:
+            client.wait(TIMEOUT)
+        finally:
+            client.kill()
+        assert client.stdout is not None
+        return client.stdout.read()
+
+
+def _s_client(port: int, ca: OpensslCa, stem: str | None) -> list[str | Path]:
     credential: list[str | Path] = ["-cert", ca.cert(stem), "-key", ca.key(stem)] if stem else []
-    done = run(
-        "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-CAfile", ca.cert("ca"),
-        *credential, *options, input=input, check=False,
-    )  # fmt: skip
-    return done.stdout + done.stderr
+    return [
+        "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost",
+        "-CAfile", ca.cert("ca"), *credential,
+    ]  # fmt: skip
 
 
 def publish(port: int, ca: OpensslCa, stem: str, topic: str, message: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -325,7 +346,8 @@ def publish(port: int, ca: OpensslCa, stem: str, topic: str, message: str, *opti
 
 def subscriber(port: int, topic: str, log: Path) -> Process:
     """`mosquitto_sub` on the broker's plain port, its output in `log`."""
-    return Process([program("mosquitto_sub"), "-p", str(port), "-t", topic, "-v", "-d"], log)
+    # Line by line: to a file it would keep its lines to itself until it ends.
+    return Process(["stdbuf", "-oL", program("mosquitto_sub"), "-p", str(port), "-t", topic, "-v", "-d"], log)
 
 
 def _children(pid: int) -> Iterator[int]:

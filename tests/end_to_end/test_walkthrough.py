@@ -16,7 +16,7 @@ from tests.end_to_end.parts import (
     Web,
     free_port,
     publish,
-    run,
+    refused,
     s_client,
     subscriber,
 )
@@ -90,10 +90,8 @@ def test_a_revoked_client_is_refused_within_one_refresh(
         ca.publish()
         gateway.wait_for("list in force", "number=2")
 
-        refused = publish(port, ca, "fleet-1", "walk/through", "never", *tls)
-        assert refused.returncode != 0
-        said = s_client(port, ca, "fleet-1", f"-tls1_{version[-1]}", input="Q\n")
-        assert "alert certificate revoked" in said
+        assert publish(port, ca, "fleet-1", "walk/through", "never", *tls).returncode != 0
+        assert "alert certificate revoked" in refused(port, ca, "fleet-1", f"-tls1_{version[-1]}")
         (line, *_) = gateway.wait_for("client refused")
         assert "reason=certificate_revoked" in line
         assert 'peer=127.0.0.1:' in line
@@ -169,7 +167,7 @@ class TestStapling:
         with OcspResponder(ca) as responder:
             config, port = self.config(tmp_path, ca, web, mosquitto.port, responder.url)
             with Gateway(config, port):
-                said = s_client(port, ca, "device", "-status", version, input="Q\n")
+                said = s_client(port, ca, "device", "-status", version)
                 assert all(line in said for line in STAPLED), said
 
     def test_the_last_good_staple_outlives_the_responder_and_a_restart(
@@ -180,10 +178,10 @@ class TestStapling:
             with Gateway(config, port) as gateway:
                 responder.__exit__()
                 gateway.wait_for("staple not refreshed")
-                said = s_client(port, ca, "device", "-status", input="Q\n")
+                said = s_client(port, ca, "device", "-status")
                 assert all(line in said for line in STAPLED), said
         with Gateway(config, port):
-            said = s_client(port, ca, "device", "-status", input="Q\n")
+            said = s_client(port, ca, "device", "-status")
             assert all(line in said for line in STAPLED), said
 
     def test_a_revoked_server_certificate_is_an_error_and_not_stapled(
@@ -194,7 +192,7 @@ class TestStapling:
             config, port = self.config(tmp_path, ca, web, mosquitto.port, responder.url)
             with Gateway(config, port) as gateway:
                 gateway.wait_for("error", "staple not refreshed", "revoked")
-                said = s_client(port, ca, "device", "-status", input="Q\n")
+                said = s_client(port, ca, "device", "-status")
                 assert "no response sent" in said
 
 
@@ -204,8 +202,7 @@ def test_a_client_that_no_list_covers_gets_unknown_ca(
     (ca.web / "ca.crl").unlink()
     config, port = emqx_conf(tmp_path, ca, web, mosquitto.port)
     with Gateway(config, port) as gateway:
-        said = s_client(port, ca, "device", input="Q\n")
-        assert "alert unknown ca" in said
+        assert "alert unknown ca" in refused(port, ca, "device")
         gateway.wait_for("client refused", "reason=no_list")
 
 
@@ -214,6 +211,4 @@ def test_a_client_without_a_certificate_is_told_so(
 ) -> None:
     config, port = emqx_conf(tmp_path, ca, web, mosquitto.port)
     with Gateway(config, port):
-        said = s_client(port, ca, None, "-tls1_3", input="Q\n")
-        assert "alert certificate required" in said
-        assert run("openssl", "version").returncode == 0
+        assert "alert certificate required" in refused(port, ca, None, "-tls1_3")

@@ -28,7 +28,7 @@ class FakeList:
     der: bytes
     number: int | None
     this_update: int = int(EPOCH)
-    next_update: int | None = int(EPOCH) + 10**6
+    next_update: int = int(EPOCH) + 10**6
 
 
 class World:
@@ -41,7 +41,7 @@ class World:
         self.verified: list[bytes] = []
         self.stored = Restored()
         self.disk_full = False
-        self.next_update: int | None = int(EPOCH) + 10**6
+        self.next_update: int = int(EPOCH) + 10**6
         self.recorder = Recorder()
 
     async def fetch(self, url: str, **options: Any) -> Fetched | NotModified:
@@ -167,6 +167,15 @@ async def test_past_next_update_a_cache_is_not_asked_to_confirm_what_has_ended()
     await world.run(world.refresher())
     assert world.asked[1]["etag"] is None
     assert world.asked[1]["last_modified"] is None
+
+
+async def test_a_list_without_next_update_never_ends() -> None:
+    world = World(fetched(b"7", '"e"'), NotModified())
+    world.next_update = 0
+    refresher = world.refresher()
+    await world.run(refresher)
+    assert world.recorder.events == ["fetched", "unchanged"]
+    assert refresher.state.next_update is None
 
 
 async def test_the_stored_list_is_in_force_before_any_fetch() -> None:

@@ -1,0 +1,146 @@
+/* pki.h - certificates, lists and tables for tests, made when the test runs.
+ *
+ * Whatever fails stops the test. An `identity` owns certificate and key;
+ * identity_free releases them. */
+#ifndef GW_PKI_H
+#define GW_PKI_H
+
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../verify.h"
+#include "check.h"
+
+typedef struct {
+  EVP_PKEY *key;
+  X509 *certificate;
+} identity;
+
+static inline void identity_free(identity *one) {
+  X509_free(one->certificate);
+  EVP_PKEY_free(one->key);
+  *one = (identity){NULL, NULL};
+}
+
+/* set_serial puts the number written in hexadecimal (with a sign where it is negative) into |serial|. */
+static inline void set_serial(ASN1_INTEGER *serial, const char *hexadecimal) {
+  BIGNUM *number = NULL;
+  CHECK(BN_hex2bn(&number, hexadecimal) > 0 && BN_to_ASN1_INTEGER(number, serial) == serial);
+  BN_free(number);
+}
+
+static inline void add_extension(X509 *certificate, int nid, const char *value) {
+  X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
+  CHECK(extension != NULL && X509_add_ext(certificate, extension, -1) == 1);
+  X509_EXTENSION_free(extension);
+}
+
+/* identity_make signs a certificate by |issuer|, or by itself where that is NULL. */
+static inline identity identity_make(const char *name, const char *serial, const identity *issuer, int is_ca) {
+  identity made = {EVP_EC_gen("P-256"), X509_new()};
+  CHECK(made.key != NULL && made.certificate != NULL && X509_set_version(made.certificate, 2) == 1);
+  set_serial(X509_get_serialNumber(made.certificate), serial);
+  CHECK(X509_gmtime_adj(X509_getm_notBefore(made.certificate), -3600) != NULL);
+  CHECK(X509_gmtime_adj(X509_getm_notAfter(made.certificate), 3600) != NULL);
+  X509_NAME *subject = X509_get_subject_name(made.certificate);
+  CHECK(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0) == 1);
+  X509 *above = issuer == NULL ? made.certificate : issuer->certificate;
+  CHECK(X509_set_issuer_name(made.certificate, X509_get_subject_name(above)) == 1);
+  CHECK(X509_set_pubkey(made.certificate, made.key) == 1);
+  if (is_ca) {
+    add_extension(made.certificate, NID_basic_constraints, "critical,CA:TRUE");
+  }
+  CHECK(X509_sign(made.certificate, issuer == NULL ? made.key : issuer->key, EVP_sha256()) > 0);
+  return made;
+}
+
+/* serials that a list holds; the end is NULL. */
+#define SERIALS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define NO_SERIALS ((const char *const[]){NULL})
+
+/* crl_der returns the DER of a list of |issuer|, signed; freed with OPENSSL_free. */
+static inline int crl_der(const identity *issuer, const char *const *serials, int64_t next_update, unsigned char **der) {
+  X509_CRL *crl = X509_CRL_new();
+  ASN1_TIME *moment = ASN1_TIME_set(NULL, time(NULL) - 60);
+  CHECK(crl != NULL && moment != NULL && X509_CRL_set_version(crl, 1) == 1);
+  CHECK(X509_CRL_set_issuer_name(crl, X509_get_subject_name(issuer->certificate)) == 1);
+  CHECK(X509_CRL_set1_lastUpdate(crl, moment) == 1);
+  for (; *serials != NULL; serials++) {
+    X509_REVOKED *entry = X509_REVOKED_new();
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    CHECK(entry != NULL && serial != NULL);
+    set_serial(serial, *serials);
+    CHECK(X509_REVOKED_set_serialNumber(entry, serial) == 1 && X509_REVOKED_set_revocationDate(entry, moment) == 1);
+    CHECK(X509_CRL_add0_revoked(crl, entry) == 1);
+    ASN1_INTEGER_free(serial);
+  }
+  CHECK(ASN1_TIME_set(moment, next_update == 0 ? time(NULL) + 3600 : next_update) != NULL);
+  CHECK(X509_CRL_set1_nextUpdate(crl, moment) == 1 && X509_CRL_sign(crl, issuer->key, EVP_sha256()) > 0);
+  ASN1_TIME_free(moment);
+  int length = i2d_X509_CRL(crl, der);
+  CHECK(length > 0);
+  X509_CRL_free(crl);
+  return length;
+}
+
+/* table_make compiles a list of |issuer| into a table of one reference. */
+static inline gw_table *table_make(const identity *issuer, const char *const *serials, int64_t this_update,
+                                   int64_t next_update) {
+  unsigned char *der = NULL, *name = NULL, *key = NULL;
+  size_t length = (size_t)crl_der(issuer, serials, next_update, &der);
+  int name_length = i2d_X509_NAME(X509_get_subject_name(issuer->certificate), &name);
+  int key_length = i2d_PUBKEY(issuer->key, &key);
+  CHECK(name_length > 0 && key_length > 0);
+  gw_error error = {""};
+  gw_crl_parts parts;
+  CHECK(gw_crl_split(der, length, &parts, &error));
+  gw_table_meta meta = {.issuer_name = name,
+                        .issuer_name_length = (size_t)name_length,
+                        .issuer_key = key,
+                        .issuer_key_length = (size_t)key_length,
+                        .signature = der + parts.signature_at,
+                        .signature_length = parts.signature_length,
+                        .this_update = this_update,
+                        .next_update = next_update};
+  uint64_t count;
+  int fd = memfd_create("table", MFD_CLOEXEC);
+  CHECK(fd >= 0 && gw_table_compile(der, length, &parts, &meta, fd, &count, &error));
+  gw_table *table = gw_table_open(fd, 1, &error);
+  CHECK(table != NULL && close(fd) == 0);
+  OPENSSL_free(der);
+  OPENSSL_free(name);
+  OPENSSL_free(key);
+  return table;
+}
+
+/* publish puts |count| tables in force and gives up the caller's references. */
+static inline void publish(gw_world *world, size_t count, gw_table *const *tables) {
+  gw_error error = {""};
+  CHECK(gw_world_publish(world, tables, count, &error));
+  for (size_t i = 0; i < count; i++) {
+    gw_table_free(tables[i]);
+  }
+}
+#define PUBLISH(world, ...) \
+  publish((world), sizeof((gw_table *[]){__VA_ARGS__}) / sizeof(gw_table *), (gw_table *[]){__VA_ARGS__})
+
+/* register_ca tells |listener| of |ca|; its serial is written in at most eight octets. */
+static inline int register_ca(gw_listener *listener, const identity *ca, uint8_t serial, int parent) {
+  unsigned char *name = NULL, *key = NULL;
+  int name_length = i2d_X509_NAME(X509_get_subject_name(ca->certificate), &name);
+  int key_length = i2d_PUBKEY(ca->key, &key);
+  CHECK(name_length > 0 && key_length > 0);
+  gw_error error = {""};
+  int index = gw_listener_add_ca(listener, ca->certificate, name, (size_t)name_length, key, (size_t)key_length, &serial,
+                                 1, parent, &error);
+  CHECK(index >= 0);
+  OPENSSL_free(name);
+  OPENSSL_free(key);
+  return index;
+}
+
+#endif

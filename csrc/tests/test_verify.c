@@ -1,0 +1,360 @@
+/* Whether a chain may come in, decided without a handshake: OpenSSL only makes the certificates. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "../counters.h"
+#include "../verify.h"
+#include "check.h"
+#include "pki.h"
+#include "system_openssl.h"
+
+static const int64_t NOW = 1800000000;
+
+typedef struct {
+  identity root, middle, client;
+  uint64_t counters[GW_COUNT_TOTAL];
+  gw_world *world;
+  gw_listener *listener;
+  gw_chain *chain; /* client, middle, root, as a full handshake has it */
+} stage;
+
+static gw_chain *chain_of(gw_listener *listener, X509 *const *certificates, int count) {
+  STACK_OF(X509) *stack = sk_X509_new_null();
+  CHECK(stack != NULL);
+  for (int i = 0; i < count; i++) {
+    CHECK(sk_X509_push(stack, certificates[i]) == i + 1);
+  }
+  gw_chain *chain = gw_chain_from_verified(listener, stack);
+  CHECK(chain != NULL);
+  sk_X509_free(stack);
+  return chain;
+}
+
+static void open_stage(stage *on, gw_rules rules, const char *client_serial) {
+  memset(on, 0, sizeof *on);
+  on->root = identity_make("root", "01", NULL, 1);
+  on->middle = identity_make("middle", "02", &on->root, 1);
+  on->client = identity_make("client", client_serial, &on->middle, 0);
+  on->world = gw_world_new(on->counters);
+  CHECK(on->world != NULL);
+  on->listener = gw_listener_new(on->world, &rules);
+  CHECK(on->listener != NULL);
+  CHECK(register_ca(on->listener, &on->root, 1, -1) == 0);
+  CHECK(register_ca(on->listener, &on->middle, 2, 0) == 1);
+  X509 *certificates[] = {on->client.certificate, on->middle.certificate, on->root.certificate};
+  on->chain = chain_of(on->listener, certificates, 3);
+}
+
+static void close_stage(stage *on) {
+  gw_chain_free(on->chain);
+  gw_listener_free(on->listener);
+  gw_world_free(on->world);
+  identity_free(&on->client);
+  identity_free(&on->middle);
+  identity_free(&on->root);
+}
+
+static const gw_rules WHOLE_CHAIN = {.check = GW_CHECK_CHAIN, .on_unavailable = GW_UNAVAILABLE_REJECT};
+
+static gw_table *fresh(const identity *issuer, const char *const *serials) {
+  return table_make(issuer, serials, NOW - 60, NOW + 3600);
+}
+
+static gw_verdict judge_at(stage *on, const gw_chain *chain, int64_t now) {
+  gw_snapshot *snapshot = gw_world_snapshot(on->world);
+  gw_verdict verdict;
+  int let_in = gw_chain_judge(on->listener, snapshot, chain, now, &verdict);
+  CHECK(let_in == verdict.let_in);
+  gw_snapshot_free(snapshot);
+  return verdict;
+}
+
+static gw_verdict judge(stage *on) { return judge_at(on, on->chain, NOW); }
+
+static void an_issuer_is_its_name_and_its_key(void) {
+  const uint8_t a[] = "a", b[] = "b", ab[] = "ab";
+  CHECK(gw_issuer_intern(a, 1, b, 1) != NULL);
+  CHECK(gw_issuer_intern(a, 1, b, 1) == gw_issuer_intern(a, 1, b, 1));
+  CHECK(gw_issuer_intern(a, 1, b, 1) != gw_issuer_intern(a, 1, a, 1));
+  CHECK(gw_issuer_intern(ab, 1, ab, 2) != gw_issuer_intern(ab, 2, ab, 1));
+}
+
+static void a_chain_covered_by_fresh_lists_is_good(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, SERIALS("0F", "11", "1000")));
+  gw_verdict verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_GOOD && verdict.let_in == 1 && verdict.error_code == 0);
+  CHECK(on.counters[GW_COUNT_LOOKUPS] == 2);
+  close_stage(&on);
+}
+
+/* Serials as CAs have really issued them: top bit set, negative, zero, longer than 20 octets. */
+static void any_serial_that_x509_can_hold_is_found(void) {
+  static const char *const SERIALS_TO_FIND[] = {
+      "00", "01", "7F", "80", "FF", "0100", "8000000000000000", "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF",
+      "-01", "-7F", "-80", "-81", "-FF", "-0100", "-8000", "-8001",
+      "0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"};
+  for (size_t i = 0; i < sizeof SERIALS_TO_FIND / sizeof *SERIALS_TO_FIND; i++) {
+    stage on;
+    open_stage(&on, WHOLE_CHAIN, SERIALS_TO_FIND[i]);
+    PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, SERIALS(SERIALS_TO_FIND[i])));
+    gw_verdict verdict = judge(&on);
+    CHECK(verdict.verdict == GW_VERDICT_REVOKED && verdict.depth == 0 && verdict.let_in == 0);
+    gw_chain *resumed = gw_chain_from_leaf(on.listener, on.client.certificate);
+    CHECK(resumed != NULL && judge_at(&on, resumed, NOW).verdict == GW_VERDICT_REVOKED);
+    gw_chain_free(resumed);
+    close_stage(&on);
+  }
+}
+
+/* The same octets with the other sign are another number. */
+static void a_serial_is_not_taken_for_its_negative(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "80");
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, SERIALS("-80")));
+  CHECK(judge(&on).verdict == GW_VERDICT_GOOD);
+  close_stage(&on);
+}
+
+static void a_revoked_intermediate_refuses_only_where_the_chain_is_checked(void) {
+  gw_rules rules = WHOLE_CHAIN;
+  for (int check = GW_CHECK_LEAF; check <= GW_CHECK_CHAIN; check++) {
+    stage on;
+    rules.check = check;
+    open_stage(&on, rules, "10");
+    PUBLISH(on.world, fresh(&on.root, SERIALS("02")), fresh(&on.middle, NO_SERIALS));
+    gw_chain *resumed = gw_chain_from_leaf(on.listener, on.client.certificate);
+    CHECK(resumed != NULL);
+    for (int i = 0; i < 2; i++) {
+      gw_verdict verdict = judge_at(&on, i == 0 ? on.chain : resumed, NOW);
+      CHECK(verdict.verdict == (check == GW_CHECK_CHAIN ? GW_VERDICT_REVOKED : GW_VERDICT_GOOD));
+      CHECK(verdict.depth == (check == GW_CHECK_CHAIN ? 1 : 0));
+    }
+    gw_chain_free(resumed);
+    close_stage(&on);
+  }
+}
+
+static void what_no_list_covers_is_let_in_by_policy_alone(void) {
+  static const int EXPECTED[] = {[GW_UNAVAILABLE_REJECT] = 0, [GW_UNAVAILABLE_ACCEPT] = 1, [GW_UNAVAILABLE_WAIT] = 1};
+  gw_rules rules = WHOLE_CHAIN;
+  for (int policy = GW_UNAVAILABLE_REJECT; policy <= GW_UNAVAILABLE_WAIT; policy++) {
+    stage on;
+    rules.on_unavailable = policy;
+    open_stage(&on, rules, "10");
+    PUBLISH(on.world, fresh(&on.middle, NO_SERIALS)); /* nothing of the root */
+    gw_verdict verdict = judge(&on);
+    CHECK(verdict.verdict == GW_VERDICT_NO_LIST && verdict.depth == 1 && verdict.let_in == EXPECTED[policy]);
+    CHECK(verdict.error_code == X509_V_ERR_UNABLE_TO_GET_CRL);
+    close_stage(&on);
+  }
+}
+
+static void revoked_wins_over_every_policy_and_every_gap(void) {
+  gw_rules rules = WHOLE_CHAIN;
+  for (int policy = GW_UNAVAILABLE_REJECT; policy <= GW_UNAVAILABLE_WAIT; policy++) {
+    stage on;
+    rules.on_unavailable = policy;
+    open_stage(&on, rules, "10");
+    PUBLISH(on.world, fresh(&on.root, SERIALS("02"))); /* the leaf is not covered, its issuer is revoked */
+    gw_verdict verdict = judge(&on);
+    CHECK(verdict.verdict == GW_VERDICT_REVOKED && verdict.depth == 1 && verdict.let_in == 0);
+    CHECK(verdict.error_code == X509_V_ERR_CERT_REVOKED && verdict.entry.reason == -1);
+    CHECK(verdict.entry.revocation_date > 0);
+    close_stage(&on);
+  }
+}
+
+static void an_expired_list_revokes_but_does_not_cover(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), table_make(&on.middle, SERIALS("11"), NOW - 60, NOW - 1));
+  gw_verdict verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_STALE && verdict.let_in == 0 && verdict.next_update == NOW - 1);
+  CHECK(verdict.error_code == X509_V_ERR_CRL_HAS_EXPIRED);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), table_make(&on.middle, SERIALS("10"), NOW - 60, NOW - 1));
+  CHECK(judge(&on).verdict == GW_VERDICT_REVOKED);
+  close_stage(&on);
+}
+
+static void a_list_counts_until_its_grace_has_passed(void) {
+  gw_rules rules = WHOLE_CHAIN;
+  rules.grace = 100;
+  stage on;
+  open_stage(&on, rules, "10");
+  PUBLISH(on.world, table_make(&on.root, NO_SERIALS, NOW - 60, NOW), table_make(&on.middle, NO_SERIALS, NOW - 60, NOW));
+  CHECK(judge_at(&on, on.chain, NOW).verdict == GW_VERDICT_GOOD);
+  CHECK(judge_at(&on, on.chain, NOW + 100).verdict == GW_VERDICT_GOOD);
+  CHECK(judge_at(&on, on.chain, NOW + 101).verdict == GW_VERDICT_STALE);
+  close_stage(&on);
+}
+
+static void a_list_without_next_update_does_not_expire(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  PUBLISH(on.world, table_make(&on.root, NO_SERIALS, NOW, 0), table_make(&on.middle, NO_SERIALS, NOW, 0));
+  CHECK(judge_at(&on, on.chain, NOW + 1000000000).verdict == GW_VERDICT_GOOD);
+  close_stage(&on);
+}
+
+static void a_list_from_the_future_covers_nothing_yet(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  int64_t next = NOW + 100000;
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), table_make(&on.middle, NO_SERIALS, NOW + GW_CLOCK_SKEW, next));
+  CHECK(judge(&on).verdict == GW_VERDICT_GOOD);
+  CHECK(judge_at(&on, on.chain, NOW - 1).verdict == GW_VERDICT_NO_LIST);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), table_make(&on.middle, SERIALS("10"), NOW + 90000, next));
+  CHECK(judge(&on).verdict == GW_VERDICT_REVOKED);
+  close_stage(&on);
+}
+
+static void a_list_of_another_key_of_the_same_name_does_not_count(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  identity namesake = identity_make("middle", "02", &on.root, 1);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&namesake, NO_SERIALS));
+  CHECK(judge(&on).verdict == GW_VERDICT_NO_LIST);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&namesake, SERIALS("10")), fresh(&on.middle, NO_SERIALS));
+  CHECK(judge(&on).verdict == GW_VERDICT_GOOD);
+  identity_free(&namesake);
+  close_stage(&on);
+}
+
+static void of_two_lists_of_one_issuer_the_later_counts(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  for (int swapped = 0; swapped < 2; swapped++) {
+    gw_table *old = table_make(&on.middle, NO_SERIALS, NOW - 100, NOW + 3600);
+    gw_table *later = table_make(&on.middle, SERIALS("10"), NOW - 50, NOW + 3600);
+    PUBLISH(on.world, swapped ? later : old, fresh(&on.root, NO_SERIALS), swapped ? old : later);
+    CHECK(judge(&on).verdict == GW_VERDICT_REVOKED);
+  }
+  close_stage(&on);
+}
+
+static void publishing_nothing_leaves_nothing_covered(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, NO_SERIALS));
+  gw_snapshot *before = gw_world_snapshot(on.world);
+  publish(on.world, 0, NULL);
+  CHECK(judge(&on).verdict == GW_VERDICT_NO_LIST);
+  gw_verdict verdict; /* who holds the old snapshot goes on with it */
+  CHECK(gw_chain_judge(on.listener, before, on.chain, NOW, &verdict) == 1 && verdict.verdict == GW_VERDICT_GOOD);
+  gw_snapshot_free(before);
+  close_stage(&on);
+}
+
+/* The intermediate is none of the listener's: its identity is read from the certificate. */
+static void an_intermediate_that_the_client_sent_is_looked_up_by_its_key(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  identity sent = identity_make("sent", "03", &on.root, 1), below = identity_make("below", "20", &sent, 0);
+  X509 *certificates[] = {below.certificate, sent.certificate, on.root.certificate};
+  gw_chain *chain = chain_of(on.listener, certificates, 3);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&sent, SERIALS("20")));
+  CHECK(judge_at(&on, chain, NOW).verdict == GW_VERDICT_REVOKED);
+  gw_chain_free(chain);
+  chain = gw_chain_from_leaf(on.listener, below.certificate); /* resumed: who issued it is not known any more */
+  CHECK(chain != NULL && judge_at(&on, chain, NOW).verdict == GW_VERDICT_NO_LIST);
+  gw_chain_free(chain);
+  identity_free(&below);
+  identity_free(&sent);
+  close_stage(&on);
+}
+
+static void a_client_that_is_its_own_trust_anchor_is_not_looked_up(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  X509 *certificates[] = {on.root.certificate};
+  gw_chain *chain = chain_of(on.listener, certificates, 1);
+  CHECK(judge_at(&on, chain, NOW).verdict == GW_VERDICT_GOOD && on.counters[GW_COUNT_LOOKUPS] == 0);
+  gw_chain_free(chain);
+  close_stage(&on);
+}
+
+static void after_a_key_rollover_every_key_of_the_name_has_to_agree(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  identity newer = identity_make("middle", "05", &on.root, 1);
+  CHECK(register_ca(on.listener, &newer, 5, 0) == 2);
+  gw_chain *resumed = gw_chain_from_leaf(on.listener, on.client.certificate);
+  CHECK(resumed != NULL);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, NO_SERIALS));
+  CHECK(judge_at(&on, resumed, NOW).verdict == GW_VERDICT_NO_LIST);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, NO_SERIALS), fresh(&newer, NO_SERIALS));
+  CHECK(judge_at(&on, resumed, NOW).verdict == GW_VERDICT_GOOD);
+  PUBLISH(on.world, fresh(&on.root, NO_SERIALS), fresh(&on.middle, NO_SERIALS), fresh(&newer, SERIALS("10")));
+  CHECK(judge_at(&on, resumed, NOW).verdict == GW_VERDICT_REVOKED);
+  gw_chain_free(resumed);
+  identity_free(&newer);
+  close_stage(&on);
+}
+
+typedef struct {
+  stage on;
+  atomic_int done;
+} contest;
+
+static void *look_up_until_done(void *argument) {
+  contest *between = argument;
+  while (!atomic_load(&between->done)) {
+    gw_verdict verdict = judge(&between->on);
+    CHECK(verdict.verdict == GW_VERDICT_GOOD || verdict.verdict == GW_VERDICT_REVOKED);
+  }
+  return NULL;
+}
+
+/* Run under TSan: whoever looks up sees one of the two states, whole, and no table is unmapped under it. */
+static void tables_are_swapped_under_running_lookups(void) {
+  contest between;
+  open_stage(&between.on, WHOLE_CHAIN, "10");
+  atomic_init(&between.done, 0);
+  gw_table *root = fresh(&between.on.root, NO_SERIALS);
+  gw_table *first[] = {root, fresh(&between.on.middle, NO_SERIALS)};
+  gw_table *second[] = {root, fresh(&between.on.middle, SERIALS("10"))};
+  gw_error error;
+  CHECK(gw_world_publish(between.on.world, first, 2, &error));
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) {
+    CHECK(pthread_create(&threads[i], NULL, look_up_until_done, &between) == 0);
+  }
+  for (int i = 0; i < 500; i++) {
+    CHECK(gw_world_publish(between.on.world, i % 2 == 0 ? second : first, 2, &error));
+  }
+  gw_table_free(first[1]);
+  gw_table_free(second[1]);
+  gw_table_free(root);
+  atomic_store(&between.done, 1);
+  for (int i = 0; i < 2; i++) {
+    CHECK(pthread_join(threads[i], NULL) == 0);
+  }
+  CHECK(judge(&between.on).verdict == GW_VERDICT_GOOD); /* the world keeps its own references */
+  close_stage(&between.on);
+}
+
+int main(void) {
+  use_system_openssl();
+  RUN(an_issuer_is_its_name_and_its_key);
+  RUN(a_chain_covered_by_fresh_lists_is_good);
+  RUN(any_serial_that_x509_can_hold_is_found);
+  RUN(a_serial_is_not_taken_for_its_negative);
+  RUN(a_revoked_intermediate_refuses_only_where_the_chain_is_checked);
+  RUN(what_no_list_covers_is_let_in_by_policy_alone);
+  RUN(revoked_wins_over_every_policy_and_every_gap);
+  RUN(an_expired_list_revokes_but_does_not_cover);
+  RUN(a_list_counts_until_its_grace_has_passed);
+  RUN(a_list_without_next_update_does_not_expire);
+  RUN(a_list_from_the_future_covers_nothing_yet);
+  RUN(a_list_of_another_key_of_the_same_name_does_not_count);
+  RUN(of_two_lists_of_one_issuer_the_later_counts);
+  RUN(publishing_nothing_leaves_nothing_covered);
+  RUN(an_intermediate_that_the_client_sent_is_looked_up_by_its_key);
+  RUN(a_client_that_is_its_own_trust_anchor_is_not_looked_up);
+  RUN(after_a_key_rollover_every_key_of_the_name_has_to_agree);
+  RUN(tables_are_swapped_under_running_lookups);
+  return 0;
+}

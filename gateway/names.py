@@ -1,0 +1,109 @@
+"""How certificates are named: for people in messages, and for lookups by the bytes that stand in them.
+
+The texts are safe to log whatever a certificate says of itself: one line, no
+control characters, bounded, and never an exception.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway import der
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# A Name may be as long as the message that brought it; a log line may not.
+_LONGEST = 512
+
+# CRLReason (RFC 5280, section 5.3.1); 7 is not used.
+_REASONS = {
+    0: "unspecified",
+    1: "keyCompromise",
+    2: "cACompromise",
+    3: "affiliationChanged",
+    4: "superseded",
+    5: "cessationOfOperation",
+    6: "certificateHold",
+    8: "removeFromCRL",
+    9: "privilegeWithdrawn",
+    10: "aACompromise",
+}
+
+
+@dataclass(frozen=True)
+class IssuerId:
+    """Who signs: name and key together, never the name alone (RFC 5280, section 6.3.3).
+
+    `name` is the DER of the subject, `key` of the SubjectPublicKeyInfo, both as they
+    stand in the certificate.
+    """
+
+    name: bytes
+    key: bytes
+
+    def __str__(self) -> str:
+        return printable_der(self.name)
+
+
+def issuer_id(certificate: x509.Certificate) -> IssuerId:
+    """The identity of a CA, from its own certificate."""
+    data = certificate.public_bytes(Encoding.DER)
+    fields = _fields(data)
+    return IssuerId(_slice(data, fields[3]), _slice(data, fields[4]))
+
+
+def issuer_name_der(certificate: x509.Certificate) -> bytes:
+    """The DER of the issuer's Name as it stands in `certificate`."""
+    data = certificate.public_bytes(Encoding.DER)
+    return _slice(data, _fields(data)[1])
+
+
+def _fields(data: bytes) -> list[der.Element]:
+    """Of tbsCertificate (RFC 5280, section 4.1): signature, issuer, validity, subject, key."""
+    listed = der.read(data, der.read(data).content_at)
+    # version is left out in v1: then serialNumber comes first.
+    before = 2 if data[listed.content_at] == der.CONTEXT_0 else 1
+    return der.children(data, listed, before + 5)[before:]
+
+
+def _slice(data: bytes, element: der.Element) -> bytes:
+    return data[element.at : element.end]
+
+
+def printable(name: x509.Name) -> str:
+    """RFC 4514 text on one line: what cannot be printed is escaped as its UTF-8 octets."""
+    text = name.rfc4514_string() or "(empty name)"
+    return _bounded(character if character.isprintable() else _escape(character) for character in text)
+
+
+def printable_der(name: bytes) -> str:
+    """`printable` of a Name in DER, or its beginning in hexadecimal where it cannot be read."""
+    try:
+        return printable(x509.Name.from_bytes(name))
+    except ValueError:
+        return _bounded(f"#{name.hex()}")
+
+
+def serial_hex(serial: int) -> str:
+    """A serial number as openssl prints it: upper-case octets, "-" before a negative one."""
+    digits = f"{abs(serial):X}"
+    return ("-" if serial < 0 else "") + ("0" if len(digits) % 2 else "") + digits
+
+
+def reason_text(code: int) -> str:
+    """The name of a CRLReason; one that is not given (-1) means unspecified (RFC 5280, section 5.3.1)."""
+    return _REASONS[0] if code < 0 else _REASONS.get(code, f"reason {code}")
+
+
+def _escape(character: str) -> str:
+    return "".join(f"\\{octet:02X}" for octet in character.encode("utf-8", "surrogatepass"))
+
+
+def _bounded(pieces: Iterable[str]) -> str:
+    text = "".join(pieces)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -1,0 +1,417 @@
+"""What `verify_crl` accepts, and each way in which a list can be wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import CrlError
+from gateway.revocation.crl import (
+    CLOCK_SKEW,
+    Succession,
+    VerifiedCrl,
+    check_succession,
+    decode,
+    parse_untrusted,
+    verify_crl,
+)
+from gateway.names import issuer_id
+from tests.authority import (
+    DAY,
+    ECDSA_SHA1,
+    HOUR,
+    NOW,
+    RSA_MD5,
+    RSA_PSS_SHA256,
+    RSA_SHA1,
+    RSA_SHA256,
+    Authority,
+    KeyKind,
+    Revoked,
+    common_name,
+    der_extension,
+    extension,
+    sign,
+    tlv,
+    to_pem,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CA = Authority.root("Test CA")
+OTHER = Authority.root("Other CA")
+GOOD = CA.crl([Revoked(5), Revoked(1 << 100, reason=1), Revoked(-3)], number=7)
+
+
+def verify(data: bytes, *issuers: Authority, now: int = NOW) -> VerifiedCrl:
+    return verify_crl(data, [issuer.cert for issuer in issuers or (CA,)], now=now)
+
+
+def refusal(data: bytes, *issuers: Authority, now: int = NOW) -> str:
+    with pytest.raises(CrlError) as caught:
+        verify(data, *issuers, now=now)
+    text = str(caught.value)
+    assert text.isprintable()
+    return text
+
+
+def idp(**given_limits: bool) -> bytes:
+    limits = dict.fromkeys(
+        (
+            "only_contains_user_certs",
+            "only_contains_ca_certs",
+            "indirect_crl",
+            "only_contains_attribute_certs",
+        ),
+        False,
+    )
+    return extension(
+        x509.IssuingDistributionPoint(
+            full_name=[x509.UniformResourceIdentifier("http://ca.example/1.crl")],
+            relative_name=None,
+            only_some_reasons=None,
+            **limits | given_limits,
+        ),
+        critical=True,
+    )
+
+
+def test_a_good_list_is_what_its_issuer_said() -> None:
+    crl = verify(CA.crl([Revoked(5)], number=7, this_update=NOW - 10, next_update=NOW + HOUR))
+
+    assert crl.issuer == issuer_id(CA.cert)
+    assert (crl.number, crl.this_update, crl.next_update) == (7, NOW - 10, NOW + HOUR)
+    assert crl.parts.entries_length > 0
+    assert not crl.expired(NOW + HOUR)
+    assert crl.expired(NOW + HOUR + 1)
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519", "ed448"])
+def test_every_kind_of_key_may_sign(kind: KeyKind) -> None:
+    issuer = Authority.root("Test CA", kind=kind)
+
+    assert verify(issuer.crl([Revoked(5)]), OTHER, issuer).issuer == issuer_id(issuer.cert)
+
+
+def test_rsa_pss_is_a_good_signature() -> None:
+    issuer = Authority.root("Test CA", kind="rsa")
+
+    assert verify(issuer.crl([Revoked(5)], algorithm=RSA_PSS_SHA256), issuer).number == 1
+
+
+def test_an_empty_list_and_one_of_version_1_are_lists() -> None:
+    assert verify(CA.crl()).parts.entries_length == 0
+    assert verify(CA.crl([Revoked(5)], version=b"", number=None, authority_key_id=False)).number is None
+
+
+def test_a_list_without_next_update_never_expires() -> None:
+    crl = verify(CA.crl(next_update=None))
+
+    assert crl.next_update == 0
+    assert not crl.expired(NOW + 1000 * DAY)
+
+
+def test_an_expired_list_is_accepted_and_says_that_it_has() -> None:
+    crl = verify(CA.crl(this_update=NOW - 2 * DAY, next_update=NOW - DAY))
+
+    assert crl.expired(NOW)
+
+
+def test_dates_from_2050_on_are_read() -> None:
+    assert verify(CA.crl(next_update=2_600_000_000)).next_update == 2_600_000_000
+
+
+class TestDecoding:
+    def test_pem_and_der_are_the_same_list(self) -> None:
+        assert verify(to_pem(GOOD)).der == GOOD
+        assert verify(GOOD).der == GOOD
+
+    @pytest.mark.parametrize(
+        "before", [b"", b"Certificate Revocation List (CRL):\n    Version 2\n", b"0 is first\n"]
+    )
+    def test_text_around_the_pem_does_not_matter(self, before: bytes) -> None:
+        assert decode(before + to_pem(GOOD) + b"\nthat was all\n") == GOOD
+        assert decode(before + to_pem(GOOD).replace(b"\n", b"\r\n")) == GOOD
+
+    def test_two_lists_in_one_file_are_refused(self) -> None:
+        assert "holds 2" in refusal(to_pem(GOOD) + to_pem(CA.crl()))
+
+    def test_a_pem_that_is_cut_off_is_refused(self) -> None:
+        assert "without its END line" in refusal(to_pem(GOOD)[:-30])
+
+    def test_broken_base64_is_refused(self) -> None:
+        assert "base64" in refusal(b"-----BEGIN X509 CRL-----\nMII\n-----END X509 CRL-----\n")
+
+    def test_a_web_page_is_shown_for_what_it_is(self) -> None:
+        assert "it begins with '<html>" in refusal(b"<html><body>404</body></html>")
+        assert "it is empty" in refusal(b"")
+
+    def test_a_certificate_is_not_a_list(self) -> None:
+        assert refusal(CA.der).startswith("not a CRL")
+        assert 'PEM "X509 CRL"' in refusal(CA.pem)
+
+
+class TestSigner:
+    def test_no_ca_of_that_name(self) -> None:
+        assert refusal(GOOD, OTHER) == (
+            "CRL of CN=Test CA: no CA of that name is trusted here, expected one of CN=Other CA"
+        )
+
+    def test_a_ca_of_the_same_name_is_not_the_signer(self) -> None:
+        impostor = Authority.root("Test CA")
+
+        assert "signed with the key" in refusal(impostor.crl())
+        assert "signature does not verify with the key of CN=Test CA (serial" in refusal(
+            impostor.crl(authority_key_id=False)
+        )
+
+    def test_the_signature_decides_among_cas_of_one_name(self) -> None:
+        twin = Authority.root("Test CA")
+
+        assert verify(CA.crl(authority_key_id=False), twin, CA).issuer == issuer_id(CA.cert)
+        assert verify(twin.crl(authority_key_id=False), twin, CA).issuer == issuer_id(twin.cert)
+
+    def test_a_renewed_certificate_of_the_same_key_takes_the_place_of_the_expired_one(self) -> None:
+        expired = Authority.root("Test CA", key=CA.key, not_before=NOW - 9 * DAY, not_after=NOW - DAY)
+
+        assert verify(GOOD, expired, CA).issuer == issuer_id(CA.cert)
+        assert "is expired" in refusal(GOOD, expired)
+
+    def test_the_same_name_in_another_string_type_is_the_same_name(self) -> None:
+        printable_string = tlv(0x30, tlv(0x31, tlv(0x30, b"\x06\x03\x55\x04\x03", tlv(0x13, b"Test CA"))))
+        assert printable_string != CA.cert.subject.public_bytes()
+
+        crl = verify(CA.crl(issuer=printable_string))
+
+        assert crl.issuer == issuer_id(CA.cert)
+
+    def test_a_certificate_that_is_no_ca(self) -> None:
+        issuer = Authority.root("Test CA", ca=False)
+
+        assert "is not a CA" in refusal(issuer.crl(), issuer)
+
+    def test_a_ca_that_may_not_sign_lists(self) -> None:
+        issuer = Authority.root("Test CA", crl_sign=False)
+
+        assert "keyUsage without cRLSign" in refusal(issuer.crl(), issuer)
+
+    def test_a_ca_without_key_usage_may_sign_lists(self) -> None:
+        issuer = Authority.root("Test CA", key_usage=False)
+
+        assert verify(issuer.crl(), issuer).number == 1
+
+    def test_a_name_with_control_characters_does_not_break_the_line(self) -> None:
+        assert r"CN=x\0Ay" in refusal(CA.crl(issuer=common_name("x\ny").public_bytes()))
+
+
+class TestSignature:
+    def test_weak_hashes_are_refused(self) -> None:
+        issuer = Authority.root("Test CA", kind="rsa")
+
+        assert "signature uses sha1" in refusal(issuer.crl(algorithm=RSA_SHA1), issuer)
+        assert "signature uses md5" in refusal(issuer.crl(algorithm=RSA_MD5), issuer)
+        assert "signature uses sha1" in refusal(CA.crl(algorithm=ECDSA_SHA1))
+
+    def test_an_algorithm_that_does_not_fit_the_key_is_refused(self) -> None:
+        assert "does not fit the key" in refusal(CA.crl(algorithm=RSA_SHA256))
+
+    def test_an_algorithm_that_nobody_knows_is_refused(self) -> None:
+        assert "is not supported" in refusal(CA.crl(algorithm=bytes.fromhex("300506032a0304")))
+
+    def test_the_algorithm_has_to_be_the_one_that_is_signed(self) -> None:
+        assert "signatureAlgorithm differs" in refusal(CA.crl(inner_algorithm=RSA_SHA256))
+
+    def test_a_signature_of_another_list_is_refused(self) -> None:
+        crl = parse_untrusted(GOOD)
+        forged = GOOD[: crl.parts.signature_at] + sign(CA.key, b"", b"something else")
+        at = crl.parts.signature_at - 2
+        forged = forged[:at] + bytes([len(forged) - at - 1]) + forged[at + 1 :]
+
+        with pytest.raises(CrlError):
+            verify(forged)
+
+    def test_a_list_that_is_cut_off_or_goes_on_is_refused(self) -> None:
+        assert refusal(GOOD[:-1]).startswith("not a CRL")
+        assert refusal(GOOD + b"\0").startswith("not a CRL")
+
+
+class TestScope:
+    def test_a_delta_is_refused(self) -> None:
+        assert "delta CRLs are not supported yet" in refusal(
+            CA.crl(extensions=extension(x509.DeltaCRLIndicator(3), critical=True))
+        )
+
+    @pytest.mark.parametrize(
+        ("limits", "scope"),
+        [
+            ({}, "one distribution point"),
+            ({"only_contains_user_certs": True}, "end-entity certificates only"),
+            ({"only_contains_ca_certs": True}, "CA certificates only"),
+            ({"only_contains_attribute_certs": True}, "attribute certificates only"),
+            ({"indirect_crl": True}, "indirect CRL"),
+        ],
+    )
+    def test_a_part_of_the_certificates_is_not_all_of_them(self, limits: dict[str, bool], scope: str) -> None:
+        text = refusal(CA.crl(extensions=idp(**limits)))
+
+        assert scope in text
+        assert "not supported yet" in text
+
+    def test_a_critical_extension_that_is_not_known_makes_the_list_useless(self) -> None:
+        assert "critical extension 1.2.3.4 is not known" in refusal(
+            CA.crl(extensions=der_extension("1.2.3.4", b"\x05\x00", critical=True))
+        )
+
+    def test_an_extension_that_is_not_critical_may_be_anything(self) -> None:
+        assert verify(CA.crl(extensions=der_extension("1.2.3.4", b"\x05\x00"))).number == 1
+
+    def test_where_a_delta_would_be_may_be_said(self) -> None:
+        point = x509.DistributionPoint(
+            [x509.UniformResourceIdentifier("http://ca.example/delta")], None, None, None
+        )
+
+        assert verify(CA.crl(extensions=extension(x509.FreshestCRL([point])))).number == 1
+
+    def test_an_extension_that_stands_twice_is_refused(self) -> None:
+        assert "extensions" in refusal(CA.crl(extensions=extension(x509.CRLNumber(9))))
+
+    def test_a_broken_extension_is_refused(self) -> None:
+        assert refusal(CA.crl(number=None, extensions=der_extension("2.5.29.20", b"\x02")))
+
+    def test_a_number_that_is_none_is_refused(self) -> None:
+        assert refusal(CA.crl(number=1 << 160)) == "CRL number has more than 20 octets"
+        assert "not a CRL as RFC 5280 has it" in refusal(CA.crl(number=-1))
+
+    def test_the_largest_number_is_a_number(self) -> None:
+        assert verify(CA.crl(number=(1 << 160) - 1)).number == (1 << 160) - 1
+
+    def test_extensions_without_end_are_refused(self) -> None:
+        assert "at most" in refusal(CA.crl(extensions=der_extension("1.2.3.4", bytes(1 << 20))))
+
+
+class TestTime:
+    def test_a_list_from_the_future_is_refused(self) -> None:
+        data = CA.crl(this_update=NOW + CLOCK_SKEW + 1, next_update=NOW + DAY)
+
+        assert "301 s in the future" in refusal(data)
+        assert verify(data, now=NOW + 1).this_update == NOW + CLOCK_SKEW + 1
+
+
+class TestSuccession:
+    def test_the_same_list_again_is_the_same(self) -> None:
+        assert check_succession(verify(GOOD), verify(to_pem(GOOD))) is Succession.SAME
+
+    def test_a_higher_number_is_newer(self) -> None:
+        assert check_succession(verify(CA.crl(number=8)), verify(GOOD)) is Succession.NEWER
+
+    def test_other_content_in_the_same_second_is_newer(self) -> None:
+        new, current = CA.crl([Revoked(1)], number=None), CA.crl(number=None)
+
+        assert check_succession(verify(new), verify(current)) is Succession.NEWER
+
+    def test_a_list_may_begin_to_have_a_number(self) -> None:
+        assert check_succession(verify(GOOD), verify(CA.crl(number=None))) is Succession.NEWER
+
+    @pytest.mark.parametrize(
+        ("new", "fault"),
+        [
+            (CA.crl(number=6), "CRL number 6 is below 7"),
+            (CA.crl(number=6, this_update=NOW), "CRL number 6 is below 7"),
+            (CA.crl(number=None, this_update=NOW), "has no CRL number"),
+            (CA.crl(number=7, this_update=NOW - 61), "thisUpdate is 1 s before"),
+            (CA.crl(number=8, this_update=NOW - 61), "thisUpdate is 1 s before"),
+        ],
+    )
+    def test_an_older_list_is_refused(self, new: bytes, fault: str) -> None:
+        with pytest.raises(CrlError, match=fault):
+            check_succession(verify(new), verify(GOOD))
+
+
+def test_a_list_of_openssl_is_accepted(tmp_path: Path) -> None:
+    cert, key = CA.write(tmp_path, "ca")
+    (tmp_path / "index.txt").write_text(
+        "R\t360101000000Z\t260101000000Z,keyCompromise\t1234\tunknown\t/CN=gone\n"
+    )
+    (tmp_path / "crlnumber").write_text("1000\n")
+    config = tmp_path / "ca.conf"
+    config.write_text(
+        f"[ca]\ndefault_ca=this\n[this]\ndatabase={tmp_path}/index.txt\ncrlnumber={tmp_path}/crlnumber\n"
+        "default_md=sha256\ndefault_crl_days=1\ncrl_extensions=ext\n[ext]\nauthorityKeyIdentifier=keyid\n"
+    )
+    made = subprocess.run(
+        ["openssl", "ca", "-config", config, "-gencrl", "-cert", cert, "-keyfile", key],
+        capture_output=True,
+        check=True,
+    )
+
+    crl = verify(made.stdout, now=NOW + 60)
+
+    assert crl.number == 0x1000
+    assert crl.parts.entries_length > 0
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_list_or_a_crl_error(data: bytes) -> None:
+    with pytest.raises(CrlError):
+        verify(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_in_armour_are_a_list_or_a_crl_error(data: bytes) -> None:
+    with pytest.raises(CrlError):
+        verify(to_pem(b"\x30" + data))
+
+
+@given(st.integers(0, len(GOOD) * 8 - 1))
+@settings(max_examples=300)
+def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
+    flipped = bytearray(GOOD)
+    flipped[bit // 8] ^= 1 << bit % 8
+
+    with pytest.raises(CrlError):
+        verify(bytes(flipped))
+
+
+@given(st.integers(0, len(GOOD)), st.integers(0, 8), st.binary(max_size=8))
+def test_no_other_bytes_are_taken_for_the_list(at: int, cut: int, put: bytes) -> None:
+    changed = GOOD[:at] + put + GOOD[at + cut :]
+
+    if changed != GOOD:
+        with pytest.raises(CrlError):
+            verify(changed)
+
+
+@given(
+    name=st.binary(max_size=40),
+    extensions=st.lists(
+        st.tuples(st.sampled_from(["2.5.29.20", "2.5.29.35", "2.5.29.28", "2.5.29.27"]), st.binary())
+    ),
+)
+def test_nothing_that_a_trusted_ca_signs_escapes_as_another_error(
+    name: bytes, extensions: list[tuple[str, bytes]]
+) -> None:
+    value = tlv(0x31, tlv(0x30, tlv(0x06, b"\x55\x04\x03"), name))
+    data = CA.crl(
+        number=None,
+        authority_key_id=False,
+        extensions=b"".join(der_extension(oid, content) for oid, content in extensions),
+        issuer=tlv(0x30, value) if name else None,
+    )
+
+    try:
+        verify(data)
+    except CrlError as exc:
+        assert str(exc).isprintable()  # noqa: PT017 - either outcome is good
+
+
+def test_the_issuer_of_odd_attributes_is_named() -> None:
+    issuer = Authority.root(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ä"), *common_name("b")]))
+
+    assert "CN=b,CN=ä" in refusal(issuer.crl())
