@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
 _FLAGS = ["-D_GNU_SOURCE", "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+_TABLE_SOURCES = ("revoked", "table_compile", "crl_walk")
 _MISSING = "{} is missing; on Debian: apt-get install gcc libc6-dev libssl-dev"
 
 
@@ -33,9 +34,7 @@ def build(directory: Path = RESULTS / "bin") -> Programs:
     Raises:
         BenchError: the compiler, OpenSSL's headers, or the compilation failed; says what to install.
     """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise BenchError(_MISSING.format("cc, a C compiler,"))
+    compiler = _compiler()
     directory.mkdir(parents=True, exist_ok=True)
     load, echo = directory / "load", directory / "echo"
     _compile(compiler, load, sorted(HERE.glob("load*.c")), ["-lssl", "-lcrypto", "-lm"])
@@ -43,11 +42,32 @@ def build(directory: Path = RESULTS / "bin") -> Programs:
     return Programs(load, echo)
 
 
-def _compile(compiler: str, program: Path, sources: list[Path], libraries: list[str]) -> None:
-    inputs = [*sources, *HERE.glob("*.h")]
+def build_lookup(directory: Path = RESULTS / "bin") -> Path:
+    """Compile csrc/tests/bench_lookup.c with the table it measures; the program's path.
+
+    Raises:
+        BenchError: as `build`.
+    """
+    program = directory / "lookup"
+    directory.mkdir(parents=True, exist_ok=True)
+    csrc = HERE.parent / "csrc"
+    sources = [csrc / "tests" / "bench_lookup.c", *(csrc / f"{name}.c" for name in _TABLE_SOURCES)]
+    _compile(_compiler(), program, sources, [f"-I{csrc}"])
+    return program
+
+
+def _compiler() -> str:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise BenchError(_MISSING.format("cc, a C compiler,"))
+    return compiler
+
+
+def _compile(compiler: str, program: Path, sources: list[Path], arguments: list[str]) -> None:
+    inputs = [*sources, *(header for source in sources for header in source.parent.glob("*.h"))]
     if program.exists() and program.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return
-    command = [compiler, *_FLAGS, *map(str, sources), "-o", str(program), *libraries]
+    command = [compiler, *_FLAGS, *map(str, sources), "-o", str(program), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         if "openssl/" in result.stderr or "-lssl" in result.stderr:

@@ -1,5 +1,6 @@
 """From a CRL's bytes to a published table: time and memory, as the control process does it.
 
+And what one lookup in such a table costs (csrc/tests/bench_lookup.c).
 Each round is a fresh process that imports what control imports, then verifies
 the list, compiles it, and puts the table in force under a state directory.
 `python -m bench.compile_figures DIRECTORY` is that process.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.build import HERE
+from bench.build import HERE, build_lookup
 from bench.errors import BenchError
 from bench.material import Material
 
@@ -62,6 +63,18 @@ def table(rounds: list[Round]) -> str:
             f"  peak above idle   {above / _MIB:8.0f} MiB",
         ]
     )
+
+
+def lookups() -> str:
+    """Nanoseconds a lookup at 1,000 to 10,000,000 entries, as lines for a terminal; half a minute.
+
+    Raises:
+        BenchError: the program cannot be compiled, or fails.
+    """
+    result = subprocess.run([str(build_lookup())], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise BenchError(f"the lookups could not be measured: {result.stderr.strip()}")
+    return result.stdout.rstrip()
 
 
 def _one_process(directory: Path) -> Round:

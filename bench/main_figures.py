@@ -251,13 +251,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.main_figures", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (5)")
     parser.add_argument("--idle", type=int, default=5000, help="idle connections held (5000)")
-    parser.add_argument("--compile", action="store_true", help="only: from CRL to published table")
+    parser.add_argument("--compile", action="store_true", help="only: CRL to table, and lookups in it")
     arguments = parser.parse_args()
     try:
         if arguments.compile:
             made = compile_figures.measure(arguments.rounds)
             print(compile_figures.table(made))
-            _save(RESULTS / "compile.json", {"machine": _machine(), "rounds": [asdict(one) for one in made]})
+            lookups = compile_figures.lookups()
+            print(lookups)
+            raw = {"rounds": [asdict(one) for one in made], "lookups": lookups.splitlines()}
+            _save(RESULTS / "compile.json", {"machine": _machine()} | raw)
             return 0
         figures = measure(arguments.rounds, arguments.idle, CRL_ENTRIES)
     except BenchError as exc:

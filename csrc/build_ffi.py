@@ -18,6 +18,7 @@ SOURCES = [
     "staple",
     "conn",
     "relay_link",
+    "relay_loop",
     "relay",
     "process",
 ]

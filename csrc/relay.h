@@ -34,9 +34,9 @@ typedef struct {
   uint64_t bytes_out;    /* plain bytes received from the broker */
   int64_t duration_ms;   /* in the relay */
   gw_verdict verdict;    /* GW_END_REVOKED: depth, date, reason */
-  char peer[64];         /* "192.0.2.1:40000" or "[2001:db8::1]:40000", as at adoption; empty when it was gone by then */
+  char peer[64];         /* "192.0.2.1:40000" or "[2001:db8::1]:40000"; empty where the client was gone at adoption */
   char detail[96];       /* errno or OpenSSL's reason, or empty */
-  uint8_t *leaf_der;     /* GW_END_REVOKED: the client's certificate, malloc'd, to be released with gw_free; else NULL */
+  uint8_t *leaf_der;     /* GW_END_REVOKED: the client's certificate, to be released with gw_free; else NULL */
   size_t leaf_der_length;
 } gw_relay_event;
 
@@ -52,8 +52,8 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
 /* gw_relay_adopt hands |conn| (established) and |upstream| (a non-blocking
  * stream socket, connected or still connecting) over. |preface| (copied, may be
  * empty, at most GW_PREFACE_MAX bytes) goes to the broker before the client's
- * first byte. Returns 1, and the thread owns both; or 0 with |error|, and the caller still
- * does: no memory, preface too long, relay stopped. Thread-safe.
+ * first byte. Returns 1, and the thread owns both; or 0 with |error|, and the
+ * caller still does: no memory, preface too long, relay stopped. Thread-safe.
  * Whatever the listener's rules say of live connections, the thread looks this
  * one up once more before anything is relayed, so that no swap of tables between
  * handshake and hand-over is missed. |conn|'s context must not have read-ahead on. */

@@ -1,6 +1,6 @@
 /* relay_link.h - one relayed connection: a client, a broker, and the bytes between them.
  *
- * Knows sockets and TLS, but neither epoll nor threads: relay.c says when to
+ * Knows sockets and TLS, but neither epoll nor threads: relay_loop.c says when to
  * try, this says what came of it. Used by the relay thread only. */
 #ifndef GW_RELAY_LINK_H
 #define GW_RELAY_LINK_H
@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "conn.h"
+#include "node.h"
 #include "relay.h"
 
 /* The sides of a link and its flows. A flow has the number of the side that it
@@ -36,12 +37,7 @@ typedef struct {
 
 typedef struct gw_link gw_link;
 
-/* A node of a doubly linked ring; belongs to relay.c, like gw_side. */
-typedef struct gw_node {
-  struct gw_node *next, *previous;
-} gw_node;
-
-/* What epoll's data points to. */
+/* What epoll's data points to; belongs to relay_loop.c, like the nodes. */
 typedef struct {
   gw_link *link;
   uint32_t armed; /* the events asked for */
@@ -59,7 +55,7 @@ struct gw_link {
   gw_conn *conn;         /* owned; NULL once the link has ended */
   int upstream;          /* owned */
   int connecting;        /* |upstream| is not connected yet: nothing is read from either side */
-  int moved;             /* a byte has moved since relay.c cleared this */
+  int moved;             /* a byte has moved since relay_loop.c cleared this */
   gw_side sides[2];
   gw_flow flows[2];
   gw_relay_event event;  /* filled while the link lives; end is GW_END_NONE until the first cause is known */

@@ -20,6 +20,8 @@ import stat
 import urllib.parse
 import urllib.request
 import zlib
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -38,6 +40,7 @@ MAX_REDIRECTS = 5
 
 _INFLATE_STEP = 1 << 20
 _SHOWN = 300
+_SECOND = timedelta(seconds=1)
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 
@@ -236,9 +239,25 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
     return Fetched(
         body=await _collect(response, _Gunzip() if encoding.endswith("gzip") else None, max_bytes),
         etag=headers.get("ETag"),
-        last_modified=headers.get("Last-Modified"),
+        last_modified=_strong_last_modified(headers),
         max_age=int(age[1]) if age else None,
     )
+
+
+def _strong_last_modified(headers: httpx.Headers) -> str | None:
+    """Last-Modified where it tells two versions apart.
+
+    It counts in seconds: of a list that was replaced within the second in which it
+    was fetched, the server would say "not modified" until the next one. So it is
+    used only where the server's own clock says that the second was over
+    (RFC 9110, section 8.8.2.2).
+    """
+    value = headers.get("Last-Modified")
+    try:
+        then, now = parsedate_to_datetime(value or ""), parsedate_to_datetime(headers.get("Date", ""))
+        return value if now - then > _SECOND else None
+    except (ValueError, TypeError):
+        return None
 
 
 async def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int) -> bytes:

@@ -6,16 +6,23 @@ control characters, bounded, and never an exception.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from gateway import der
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# cryptography warns the programmer of what stands in a certificate: a negative
+# serial, a country of three letters. Here that is foreign input, and none of stderr's business.
+warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
+warnings.filterwarnings("ignore", message="Attribute's length must be", category=UserWarning)
 
 # A Name may be as long as the message that brought it; a log line may not.
 _LONGEST = 512

@@ -60,6 +60,7 @@ async def test_a_body_comes_with_what_to_ask_the_next_time(server: Server) -> No
         b"list",
         'ETag: "é1"',
         "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT",
+        "Date: Thu, 01 Jan 2026 00:00:02 GMT",
         "Cache-Control: public, Max-Age=600",
     )
     answer = await get(f"{server.base}/ca.crl")
@@ -68,6 +69,15 @@ async def test_a_body_comes_with_what_to_ask_the_next_time(server: Server) -> No
     assert f"user-agent: tls-gateway/{__version__}".encode() in request
     assert b"if-none-match" not in request
     assert b"if-modified-since" not in request
+
+
+@pytest.mark.parametrize(
+    "date", ["Date: Thu, 01 Jan 2026 00:00:00 GMT", "Date: Thu, 01 Jan 2026 00:00:01 GMT", "Date: soon", "X: no date"]
+)
+async def test_last_modified_of_this_very_second_is_not_asked_with_again(server: Server, date: str) -> None:
+    server.answers["/"] = http("200 OK", b"list", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", date)
+    answer = await get(f"{server.base}/")
+    assert answer == Fetched(b"list", None, None, None)
 
 
 async def test_validators_are_sent_back_octet_for_octet_and_304_is_not_modified(server: Server) -> None:

@@ -4,11 +4,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.names import issuer_id, issuer_name_der, printable, printable_der, reason_text, serial_hex
 from tests.authority import Authority, common_name
+
+# Odd names and serials are made on purpose here; cryptography warns of them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Attribute's length must be"),
+    pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning"),
+]
 
 
 def test_a_name_reads_as_rfc_4514_writes_it() -> None:
@@ -36,6 +42,7 @@ def test_a_name_that_is_no_name_reads_as_its_octets() -> None:
 
 
 @given(st.text(min_size=1, max_size=64))
+@settings(deadline=None)
 def test_any_text_in_a_name_is_one_printable_line(text: str) -> None:
     attribute = x509.NameAttribute(NameOID.COMMON_NAME, text, _validate=False)
 
@@ -43,6 +50,7 @@ def test_any_text_in_a_name_is_one_printable_line(text: str) -> None:
 
 
 @given(st.binary(max_size=600))
+@settings(deadline=None)
 def test_any_bytes_for_a_name_are_one_printable_bounded_line(data: bytes) -> None:
     shown = printable_der(data)
 

@@ -63,7 +63,8 @@ static inline identity identity_make(const char *name, const char *serial, const
 #define NO_SERIALS ((const char *const[]){NULL})
 
 /* crl_der returns the DER of a list of |issuer|, signed; freed with OPENSSL_free. */
-static inline int crl_der(const identity *issuer, const char *const *serials, int64_t next_update, unsigned char **der) {
+static inline int crl_der(const identity *issuer, const char *const *serials, int64_t next_update,
+                          unsigned char **der) {
   X509_CRL *crl = X509_CRL_new();
   ASN1_TIME *moment = ASN1_TIME_set(NULL, time(NULL) - 60);
   CHECK(crl != NULL && moment != NULL && X509_CRL_set_version(crl, 1) == 1);
@@ -128,7 +129,7 @@ static inline void publish(gw_world *world, size_t count, gw_table *const *table
 #define PUBLISH(world, ...) \
   publish((world), sizeof((gw_table *[]){__VA_ARGS__}) / sizeof(gw_table *), (gw_table *[]){__VA_ARGS__})
 
-/* register_ca tells |listener| of |ca|; its serial is written in at most eight octets. */
+/* register_ca tells |listener| of |ca|, whose serial number is the one octet |serial|; returns its index. */
 static inline int register_ca(gw_listener *listener, const identity *ca, uint8_t serial, int parent) {
   unsigned char *name = NULL, *key = NULL;
   int name_length = i2d_X509_NAME(X509_get_subject_name(ca->certificate), &name);

@@ -1,4 +1,4 @@
-/* test_relay_ends.c - every adopted connection ends once, for the right reason, and what was sent before is delivered. */
+/* test_relay_ends.c - every adopted connection ends once, for the right reason; what was sent before is delivered. */
 #include "relay_pair.h"
 
 static const gw_relay_options DEFAULTS = {0, 0};

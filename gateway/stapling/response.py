@@ -135,8 +135,10 @@ def verify_response(
         next_update = min((times[1] for times in verified if times[1]), default=0)
         produced_at = _seconds(response.produced_at_utc)
         _check_extensions(response)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise StapleError(f"not an OCSP response as RFC 6960 has it: {_one_line(exc)}") from exc
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+        raise StapleError(f"extensions in the OCSP response: {_one_line(exc)}") from exc
     expires = min(next_update or min(times[0] for times in verified) + MAX_AGE_WITHOUT_NEXT_UPDATE, until)
     return VerifiedResponse(data, this_update, next_update, produced_at, expires)
 

@@ -1,0 +1,62 @@
+/* relay_loop.h - what the relay's thread shares with those who call the relay. */
+#ifndef GW_RELAY_LOOP_H
+#define GW_RELAY_LOOP_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "node.h"
+#include "relay.h"
+#include "relay_link.h"
+
+struct gw_relay {
+  gw_world *world;
+  uint64_t *counters;
+  int64_t linger_ms;
+  size_t events_max;
+  int epoll, wake, events_ready; /* wake and events_ready are eventfds */
+  pthread_t thread;
+  int started;                   /* the thread runs, or has yet to be joined */
+  size_t live;                   /* atomic */
+
+  pthread_mutex_t lock;          /* guards these */
+  gw_node adopted;               /* links to begin */
+  gw_node events;                /* links that are events now, oldest first */
+  size_t events_count;
+  int recheck, stop;
+
+  gw_node links;                 /* the thread's own from here on: those that live */
+  gw_node lingering;             /* half-closed ones of these, longest silent first */
+  gw_node ended;                 /* closed in this batch */
+  uint8_t *scratch;
+};
+
+/* gw_relay_run is the thread; |argument| is the gw_relay. Returns NULL when asked to stop, with all links ended. */
+void *gw_relay_run(void *argument);
+
+/* gw_link_of returns the link that |node| is the node of. */
+static inline gw_link *gw_link_of(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, node)); }
+
+static inline int64_t gw_now_ms(void) {
+  struct timespec now;
+  (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail with this clock */
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* An eventfd's counter cannot overflow here, and one that is not zero is signalled already. */
+static inline void gw_signal_fd(int fd) {
+  const uint64_t one = 1;
+  ssize_t written = write(fd, &one, sizeof one);
+  (void)written;
+}
+
+static inline void gw_clear_fd(int fd) {
+  uint64_t count;
+  ssize_t got = read(fd, &count, sizeof count);
+  (void)got;
+}
+
+#endif
