@@ -78,7 +78,7 @@ ctest:
 	$(call run_ctests,,-O1,)
 
 asan:
-	$(call run_ctests,(address and undefined behaviour),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,)
+	$(call run_ctests,(addresses),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,)
 
 tsan:
 	$(call run_ctests,(threads),-O1 -fsanitize=thread,)

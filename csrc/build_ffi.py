@@ -23,7 +23,19 @@ SOURCES = [
     "process",
 ]
 # What the glue includes; `depends` has every header, so that none goes unnoticed.
-PUBLIC = ["error", "counters", "openssl_table", "crl_walk", "revoked", "world", "verify", "staple", "conn", "relay", "process"]
+PUBLIC = [
+    "error",
+    "counters",
+    "openssl_table",
+    "crl_walk",
+    "revoked",
+    "world",
+    "verify",
+    "staple",
+    "conn",
+    "relay",
+    "process",
+]
 
 # -Werror=incompatible-pointer-types: a cdef that drifts from the headers is
 # only a warning in gcc 12, and a crash at run time.

@@ -42,6 +42,19 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
   return conn;
 }
 
+/* The client's certificate is kept for the log where the verdict needs explaining. */
+static void keep_leaf(gw_conn *conn) {
+  gw_verification *verification = &conn->verification;
+  int wanted = verification->verdict.verdict != GW_VERDICT_GOOD && verification->verdict.verdict != GW_VERDICT_NONE;
+  if (!wanted) {
+    free(verification->leaf_der);
+    verification->leaf_der = NULL;
+    verification->leaf_der_length = 0;
+  } else if (verification->leaf_der == NULL) {
+    verification->leaf_der = gw_conn_leaf(conn, &verification->leaf_der_length);
+  }
+}
+
 /* A resumed session brings its certificate with it: OpenSSL verifies nothing, we look it up again. */
 static void judge_resumed(gw_conn *conn) {
   gw_verification *verification = &conn->verification;
@@ -53,24 +66,23 @@ static void judge_resumed(gw_conn *conn) {
     return;
   }
   verification->chain = gw_chain_from_leaf(verification->listener, leaf);
+  gw_openssl.X509_free(leaf);
   if (verification->chain == NULL) {
     verification->verdict = (gw_verdict){
         .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_OUT_OF_MEM, .entry = {.reason = -1}};
-  } else {
-    (void)gw_conn_judge(conn);
-    gw_verdict_count(counters_of(conn), &verification->verdict);
+    keep_leaf(conn);
+    return;
   }
-  if (verification->verdict.verdict != GW_VERDICT_GOOD) {
-    verification->leaf_der = gw_x509_der(leaf, &verification->leaf_der_length);
-  }
-  gw_openssl.X509_free(leaf);
+  (void)gw_conn_judge(conn);
+  gw_verdict_count(verification->listener, &verification->verdict);
 }
 
 static void explain(gw_conn *conn, int code, int os_error, gw_error *error) {
   unsigned long queued = gw_openssl.ERR_peek_error();
   const char *reason = queued == 0 ? NULL : gw_openssl.ERR_reason_error_string(queued);
-  if (conn->verification.verdict.error_code != 0) {
-    reason = gw_openssl.X509_verify_cert_error_string(conn->verification.verdict.error_code);
+  const gw_verdict *verdict = &conn->verification.verdict;
+  if (verdict->error_code != 0 && !verdict->let_in) {
+    reason = gw_openssl.X509_verify_cert_error_string(verdict->error_code);
   }
   if (reason == NULL) {
     reason = code == GW_SSL_ERROR_SYSCALL && os_error != 0 ? strerror(os_error) : "the peer closed the connection";
@@ -102,7 +114,12 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
     return GW_HANDSHAKE_WANT_WRITE;
   }
   explain(conn, code, os_error, error);
-  gw_count(counters_of(conn), GW_COUNT_FAILED, 1);
+  /* What stays in the thread's queue would be taken for an error of the next call, ours or Python's. */
+  gw_openssl.ERR_clear_error();
+  const gw_verdict *verdict = &conn->verification.verdict;
+  if (verdict->verdict == GW_VERDICT_NONE || verdict->verdict == GW_VERDICT_UNTRUSTED || verdict->let_in) {
+    gw_count(counters_of(conn), GW_COUNT_FAILED, 1);
+  }
   return GW_HANDSHAKE_FAILED;
 }
 
@@ -115,6 +132,7 @@ int gw_conn_judge(gw_conn *conn) {
   gw_snapshot *snapshot = gw_world_snapshot(gw_listener_world(listener));
   (void)gw_chain_judge(listener, snapshot, verification->chain, time(NULL), &verification->verdict);
   gw_snapshot_free(snapshot);
+  keep_leaf(conn);
   return verification->verdict.verdict == GW_VERDICT_GOOD ||
          (verification->verdict.let_in && gw_listener_rules(listener)->on_unavailable == GW_UNAVAILABLE_ACCEPT);
 }

@@ -32,7 +32,9 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
  * pass. After FAILED |error| has OpenSSL's reason; the alert has been sent. */
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 
-/* gw_conn_judge looks the client up again in the tables in force. Returns 1 when it may pass. */
+/* gw_conn_judge looks the client of an established connection up again in the
+ * tables in force. Returns 1 when it may pass; a client that waits may not until
+ * a fresh list covers it. */
 int gw_conn_judge(gw_conn *conn);
 
 /* What Python wants to know of a handshake that has ended either way. Pointers borrow from the connection. */

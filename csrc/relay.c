@@ -57,6 +57,7 @@ static gw_relay *relay_alloc(gw_world *world, const gw_relay_options *options) {
   gw_list_init(&relay->events);
   gw_list_init(&relay->links);
   gw_list_init(&relay->lingering);
+  gw_list_init(&relay->condemned);
   gw_list_init(&relay->ended);
   return relay;
 }

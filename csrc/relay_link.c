@@ -408,6 +408,14 @@ int gw_link_over(const gw_link *link) {
   return link->flows[GW_IN].state == GW_FLOW_DONE && link->flows[GW_OUT].state == GW_FLOW_DONE;
 }
 
+void gw_link_farewell(gw_link *link) {
+  if (link->conn->established) {
+    gw_openssl.ERR_clear_error();
+    (void)gw_openssl.SSL_shutdown(link->conn->ssl);
+    link->conn->established = 0; /* so that gw_conn_free does not do it again */
+  }
+}
+
 /* Closing a socket with unread bytes resets the connection, which may destroy
  * what was just sent; so what is there is read first, once. */
 static void close_upstream(gw_link *link, uint8_t *scratch) {

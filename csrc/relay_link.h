@@ -95,6 +95,9 @@ int gw_link_over(const gw_link *link);
 /* gw_link_cause notes why the link ends, unless an earlier cause is known; |error| is an errno, or 0. */
 void gw_link_cause(gw_link *link, int end, int error);
 
+/* gw_link_farewell sends close_notify if the client's socket takes it at once. |link| may only be closed then. */
+void gw_link_farewell(gw_link *link);
+
 /* gw_link_close closes both sides, the client's with close_notify where TLS still
  * stands, and releases all but the event. |scratch| is overwritten. */
 void gw_link_close(gw_link *link, uint8_t *scratch);

@@ -27,12 +27,18 @@
  * conn is NULL in between. Then the link turns into its own event: no event is
  * lost for want of memory, since it was allocated when the link was adopted.
  *
+ * A revocation may end thousands of links at once, and closing one costs some
+ * 50 us. So a recheck only says farewell: from then on no byte of a condemned link
+ * is relayed and its client knows; the closing is done a slice at a time, between
+ * the events of the others.
+ *
  * Rejected: edge-triggered epoll, which needs a read that fails after each
  * message and a list of what is still readable; io_uring, which SSL_read cannot
  * use; timers per connection, when all wait for the same length of time. */
 #include "relay_loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -41,6 +47,9 @@
 
 /* Events that one epoll_wait takes. */
 enum { BATCH = 256 };
+
+/* Condemned links that are closed between two calls of epoll_wait. */
+enum { SLICE = 32 };
 
 static gw_link *link_of_lingering(gw_node *node) {
   return (gw_link *)((char *)node - offsetof(gw_link, lingering));
@@ -75,6 +84,24 @@ static void end_link(gw_relay *relay, gw_link *link) {
   gw_list_append(&relay->ended, &link->node);
   gw_count(relay->counters, GW_COUNT_LIVE, (uint64_t)-1);
   (void)__atomic_fetch_sub(&relay->live, 1, __ATOMIC_RELAXED);
+}
+
+/* condemn says farewell to |link|, which is revoked, and leaves the rest to end_condemned. */
+static void condemn(gw_relay *relay, gw_link *link) {
+  link->event.end = GW_END_REVOKED;
+  link->event.detail[0] = '\0';
+  gw_link_farewell(link);
+  if (link->lingering.next != NULL) {
+    gw_list_remove(&link->lingering);
+  }
+  gw_list_remove(&link->node);
+  gw_list_append(&relay->condemned, &link->node);
+}
+
+static void end_condemned(gw_relay *relay, int most) {
+  for (int i = 0; i < most && !gw_list_empty(&relay->condemned); i++) {
+    end_link(relay, gw_link_of(relay->condemned.next));
+  }
 }
 
 /* end_for ends |link| for |end|, whatever began to go wrong with it before. */
@@ -172,6 +199,10 @@ static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
   if (link->conn == NULL) {
     return; /* ended by an earlier event of this batch */
   }
+  if (link->event.end == GW_END_REVOKED) {
+    end_link(relay, link); /* condemned: its turn comes early */
+    return;
+  }
   if (link->connecting && number == GW_BROKER) {
     if (!gw_link_connected(link)) {
       end_link(relay, link);
@@ -248,13 +279,14 @@ static void recheck_all(gw_relay *relay) {
     next = node->next;
     if (gw_listener_rules(link->conn->verification.listener)->disconnect_revoked &&
         revoked_now(link, snapshot, now)) {
-      end_for(relay, link, GW_END_REVOKED);
+      condemn(relay, link);
     }
   }
   gw_snapshot_free(snapshot);
 }
 
 static void end_all(gw_relay *relay) {
+  end_condemned(relay, INT_MAX);
   while (!gw_list_empty(&relay->links)) {
     end_for(relay, gw_link_of(relay->links.next), GW_END_STOPPED);
   }
@@ -273,6 +305,9 @@ static void end_lingering(gw_relay *relay) {
 
 /* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
 static int patience(const gw_relay *relay) {
+  if (!gw_list_empty(&relay->condemned)) {
+    return 0;
+  }
   if (gw_list_empty(&relay->lingering)) {
     return -1;
   }
@@ -353,6 +388,7 @@ void *gw_relay_run(void *argument) {
       }
     }
     stopped = asked && obey(relay);
+    end_condemned(relay, SLICE);
     end_lingering(relay);
     publish(relay);
   }

@@ -30,6 +30,7 @@ struct gw_relay {
 
   gw_node links;                 /* the thread's own from here on: those that live */
   gw_node lingering;             /* half-closed ones of these, longest silent first */
+  gw_node condemned;             /* revoked ones that are yet to be closed */
   gw_node ended;                 /* closed in this batch */
   uint8_t *scratch;
 };

@@ -1,5 +1,6 @@
 #include "staple.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,9 @@ void gw_staple_free(gw_staple *staple) {
 
 int gw_staple_set(gw_staple *staple, const uint8_t *der, size_t length, int64_t expires) {
   uint8_t *copy = NULL;
+  if (length > INT_MAX) { /* OpenSSL counts it in an int */
+    return 0;
+  }
   if (length > 0) {
     copy = malloc(length);
     if (copy == NULL) {

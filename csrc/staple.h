@@ -17,7 +17,8 @@ gw_staple *gw_staple_new(uint64_t *counters);
 void gw_staple_free(gw_staple *staple);
 
 /* gw_staple_set puts |der| (copied) in force until |expires| (seconds since
- * 1970, UTC), or empties the slot where |length| is 0. 1, or 0 without memory and the old one in force. Thread-safe. */
+ * 1970, UTC), or empties the slot where |length| is 0. 1, or 0 without memory or over INT_MAX,
+ * and the old one in force. Thread-safe. */
 int gw_staple_set(gw_staple *staple, const uint8_t *der, size_t length, int64_t expires);
 
 /* gw_staple_attach makes |ssl_ctx| staple from this slot, which it borrows. 1, or 0 when OpenSSL refused. */

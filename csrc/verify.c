@@ -246,51 +246,93 @@ gw_chain *gw_chain_from_verified(gw_listener *listener, Cryptography_STACK_OF_X5
   return chain;
 }
 
-/* Adds the CA |index| and those above it, each looked up at its own issuer. Bounded: a loop ends at MAX_LINKS. */
-static void add_parents(const gw_listener *listener, int index, link *links, size_t *count) {
-  int depth = 1;
-  for (int parent; (parent = listener->authorities[index].parent) >= 0 && *count < MAX_LINKS; index = parent) {
-    const authority *ca = &listener->authorities[index];
-    links[(*count)++] = (link){listener->authorities[parent].identity, ca->serial, ca->serial_length, depth++};
+/* A chain in the making, of octets that somebody else owns. */
+typedef struct {
+  link links[MAX_LINKS];
+  size_t count;
+} draft;
+
+/* Returns 1, or 0 when there is no room: the chain must not be used then, it would lack what revokes it. */
+static int add_link(draft *draft, link link) {
+  if (draft->count == MAX_LINKS) {
+    return 0;
   }
+  draft->links[draft->count++] = link;
+  return 1;
+}
+
+/* Adds the CA |index| and those above it, each to be looked up at its own issuer. A loop ends for lack of room. */
+static int add_parents(const gw_listener *listener, int index, draft *draft) {
+  int depth = 1;
+  for (int parent; (parent = listener->authorities[index].parent) >= 0; index = parent) {
+    const authority *ca = &listener->authorities[index];
+    if (parent >= listener->count || !add_link(draft, (link){listener->authorities[parent].identity, ca->serial,
+                                                             ca->serial_length, depth++})) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+/* Whether |leaf| is itself one of the listener's anchors: then there is nobody above it to revoke it. */
+static int is_anchor(const gw_listener *listener, X509 *leaf) {
+  const gw_issuer *identity = identity_of(leaf);
+  for (int i = 0; i < listener->count; i++) {
+    if (listener->authorities[i].parent < 0 && listener->authorities[i].identity == identity) {
+      return identity != NULL;
+    }
+  }
+  return 0;
+}
+
+static int draft_from_leaf(const gw_listener *listener, X509 *leaf, const uint8_t *issuer, size_t issuer_length,
+                           const uint8_t *serial, size_t serial_length, draft *draft) {
+  for (int i = 0; i < listener->count; i++) {
+    const authority *ca = &listener->authorities[i];
+    if (ca->name_length != issuer_length || memcmp(ca->name, issuer, issuer_length) != 0) {
+      continue;
+    }
+    if (ca->parent < 0 && is_anchor(listener, leaf)) {
+      draft->count = 0;
+      return 1;
+    }
+    if (!add_link(draft, (link){ca->identity, serial, serial_length, 0}) ||
+        (listener->rules.check == GW_CHECK_CHAIN && !add_parents(listener, i, draft))) {
+      return 0;
+    }
+  }
+  return draft->count > 0 || add_link(draft, (link){NULL, serial, serial_length, 0});
+}
+
+static gw_chain *chain_of(const draft *draft) {
+  size_t room = 0;
+  for (size_t i = 0; i < draft->count; i++) {
+    room += draft->links[i].serial_length;
+  }
+  gw_chain *chain = new_chain(draft->count, room);
+  if (chain == NULL) {
+    return NULL;
+  }
+  uint8_t *octets = (uint8_t *)(chain->links + draft->count);
+  for (; chain->count < draft->count; chain->count++) {
+    const link *from = &draft->links[chain->count];
+    memcpy(octets, from->serial, from->serial_length);
+    chain->links[chain->count] = (link){from->issuer, octets, from->serial_length, from->depth};
+    octets += from->serial_length;
+  }
+  return chain;
 }
 
 gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf) {
+  gw_chain *chain = NULL;
   size_t issuer_length = 0;
   uint8_t *issuer = name_der(gw_openssl.X509_get_issuer_name(leaf), &issuer_length);
   uint8_t *serial = malloc(serial_room(leaf));
-  if (issuer == NULL || serial == NULL) {
-    free(issuer);
-    free(serial);
-    return NULL;
-  }
-  size_t serial_length = write_serial(leaf, serial);
-  link links[MAX_LINKS];
-  size_t count = 0;
-  for (int i = 0; i < listener->count && count < MAX_LINKS; i++) {
-    const authority *ca = &listener->authorities[i];
-    if (ca->name_length == issuer_length && memcmp(ca->name, issuer, issuer_length) == 0) {
-      links[count++] = (link){ca->identity, serial, serial_length, 0};
-      if (listener->rules.check == GW_CHECK_CHAIN) {
-        add_parents(listener, i, links, &count);
-      }
-    }
-  }
-  if (count == 0) {
-    links[count++] = (link){NULL, serial, serial_length, 0};
-  }
-  size_t room = 0;
-  for (size_t i = 0; i < count; i++) {
-    room += links[i].serial_length;
-  }
-  gw_chain *chain = new_chain(count, room);
-  if (chain != NULL) {
-    uint8_t *octets = (uint8_t *)(chain->links + count);
-    for (; chain->count < count; chain->count++) {
-      const link *from = &links[chain->count];
-      memcpy(octets, from->serial, from->serial_length);
-      chain->links[chain->count] = (link){from->issuer, octets, from->serial_length, from->depth};
-      octets += from->serial_length;
+  if (issuer != NULL && serial != NULL) {
+    draft draft = {.count = 0};
+    size_t serial_length = write_serial(leaf, serial);
+    if (draft_from_leaf(listener, leaf, issuer, issuer_length, serial, serial_length, &draft)) {
+      chain = chain_of(&draft);
     }
   }
   free(issuer);
@@ -315,7 +357,7 @@ static int judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const 
   if (meta.this_update > now + GW_CLOCK_SKEW) {
     return GW_VERDICT_NO_LIST;
   }
-  if (meta.next_update != 0 && now > meta.next_update + rules->grace) {
+  if (meta.next_update != 0 && now - rules->grace > meta.next_update) {
     verdict->next_update = meta.next_update;
     return GW_VERDICT_STALE;
   }
@@ -403,25 +445,17 @@ static gw_chain *verified_chain(gw_listener *listener, X509_STORE_CTX *ctx) {
   return chain;
 }
 
-void gw_verdict_count(uint64_t *counters, const gw_verdict *verdict) {
-  if (verdict->let_in) {
-    if (verdict->verdict == GW_VERDICT_NO_LIST || verdict->verdict == GW_VERDICT_STALE) {
-      gw_count(counters, GW_COUNT_ACCEPTED_UNCHECKED, 1);
-    }
+void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
+  static const int refused[] = {[GW_VERDICT_REVOKED] = GW_COUNT_REFUSED_REVOKED,
+                                [GW_VERDICT_NO_LIST] = GW_COUNT_REFUSED_NO_LIST,
+                                [GW_VERDICT_STALE] = GW_COUNT_REFUSED_STALE};
+  if (verdict->verdict < GW_VERDICT_REVOKED || verdict->verdict > GW_VERDICT_STALE) {
     return;
   }
-  switch (verdict->verdict) {
-    case GW_VERDICT_REVOKED:
-      gw_count(counters, GW_COUNT_REFUSED_REVOKED, 1);
-      break;
-    case GW_VERDICT_NO_LIST:
-      gw_count(counters, GW_COUNT_REFUSED_NO_LIST, 1);
-      break;
-    case GW_VERDICT_STALE:
-      gw_count(counters, GW_COUNT_REFUSED_STALE, 1);
-      break;
-    default:
-      break;
+  if (!verdict->let_in) {
+    gw_count(gw_world_counters(listener->world), refused[verdict->verdict], 1);
+  } else if (listener->rules.on_unavailable == GW_UNAVAILABLE_ACCEPT) {
+    gw_count(gw_world_counters(listener->world), GW_COUNT_ACCEPTED_UNCHECKED, 1);
   }
 }
 
@@ -449,7 +483,7 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
   gw_snapshot *snapshot = gw_world_snapshot(listener->world);
   int let_in = gw_chain_judge(listener, snapshot, verification->chain, time(NULL), &verification->verdict);
   gw_snapshot_free(snapshot);
-  gw_verdict_count(gw_world_counters(listener->world), &verification->verdict);
+  gw_verdict_count(listener, &verification->verdict);
   if (!let_in) {
     return refuse(ctx, verification, verification->verdict.error_code);
   }

@@ -76,7 +76,8 @@ gw_chain *gw_chain_from_verified(gw_listener *listener, Cryptography_STACK_OF_X5
 
 /* gw_chain_from_leaf makes it from the leaf alone, as a resumed session has it:
  * the issuers are the listener's CAs of the leaf's issuer name, and where there
- * are several, each has to agree. NULL without memory. */
+ * are several, each has to agree. NULL without memory, or with more of them than
+ * a chain holds: the client must be refused then. */
 gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf);
 
 /* A list whose thisUpdate is further ahead than this, in seconds, is not in force yet. */
@@ -104,8 +105,9 @@ typedef struct {
 void gw_verify_begin(gw_verification *verification);
 void gw_verify_end(void);
 
-/* gw_verdict_count counts a verdict that was acted upon: refused, or let in unchecked. */
-void gw_verdict_count(uint64_t *counters, const gw_verdict *verdict);
+/* gw_verdict_count counts a verdict that is acted upon: refused, or let in
+ * unchecked. Who is let in to wait counts when that is over. */
+void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict);
 
 /* gw_x509_der returns the DER of |x509|, malloc'd, or NULL. */
 uint8_t *gw_x509_der(X509 *x509, size_t *length);

@@ -34,10 +34,16 @@ class _Commands(click.Group):
 
 def _config_options(command: click.decorators.FC) -> click.decorators.FC:
     state = click.option(
-        "--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Overrides state_dir or node.data_dir."
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Overrides state_dir or node.data_dir.",
     )
     config = click.option(
-        "--config", "path", type=_FILE, required=True, help="A .toml file, or a .conf file with EMQX 4.4 keys."
+        "--config",
+        "path",
+        type=_FILE,
+        required=True,
+        help="A .toml file, or a .conf file with EMQX 4.4 keys.",
     )
     return config(state(command))
 
@@ -84,7 +90,7 @@ def convert(path: Path) -> None:
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--entries", type=int, default=10, show_default=True, help="How many revoked serials to list; 0 for all.")
+@click.option("--entries", default=10, show_default=True, help="How many revoked serials to list; 0 for all.")
 def inspect(path: Path, entries: int) -> None:
     """Tell people what is in a CRL, a revocation table or an OCSP response."""
     from gateway.inspection import describe  # noqa: PLC0415 - as above
@@ -94,8 +100,14 @@ def inspect(path: Path, entries: int) -> None:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="Exit when the story has been told: 0 if every step did what it should.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8883, show_default=True, help="Where the gateway listens.")
+@click.option("--once", is_flag=True, help="Exit when the story is told: 0 if every step did what it should.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8883,
+    show_default=True,
+    help="Where the gateway listens.",
+)
 def demo(*, once: bool, port: int) -> None:
     """Own CA, CRL server, OCSP responder, small broker, gateway: see it work in a minute."""
     from gateway.demo import run  # noqa: PLC0415 - as above

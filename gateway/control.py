@@ -147,7 +147,9 @@ class Control:
                 continue
             if self._learnt >= _MAX_LEARNT:
                 self._log.warning(
-                    "distribution point not followed", url=display_url(url), error=f"{_MAX_LEARNT} are already followed"
+                    "distribution point not followed",
+                    url=display_url(url),
+                    error=f"{_MAX_LEARNT} are already followed",
                 )
                 return
             self._learnt += 1
@@ -159,10 +161,14 @@ class Control:
         refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
         for listener, material in zip(self._config.listeners, self._materials, strict=True):
             if listener.stapling.enabled:
-                refreshers.setdefault(fingerprint(material.chain[0]), self._staple_refresher(listener, material))
+                refreshers.setdefault(
+                    fingerprint(material.chain[0]), self._staple_refresher(listener, material)
+                )
         return list(refreshers.values())
 
-    def _staple_refresher(self, listener: Listener, material: ListenerMaterial) -> StapleRefresher[VerifiedResponse]:
+    def _staple_refresher(
+        self, listener: Listener, material: ListenerMaterial
+    ) -> StapleRefresher[VerifiedResponse]:
         certificate, issuer, url = material.chain[0], material.ocsp_issuer, material.ocsp_responder_url
         if issuer is None or url is None:
             raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
@@ -259,7 +265,9 @@ class _StapleObserver:
         self._log = log
 
     def fetched(self, state: SourceState) -> None:
-        self._log.info("staple in force", url=display_url(state.url), expires=policy.moment(state.next_update or 0))
+        self._log.info(
+            "staple in force", url=display_url(state.url), expires=policy.moment(state.next_update or 0)
+        )
 
     def unchanged(self, state: SourceState) -> None:
         self._log.debug("staple unchanged", url=display_url(state.url))

@@ -55,7 +55,8 @@ def _value(value: object) -> str:
     if text and text.isprintable() and not set(text) & set(' "=\\'):
         return text
     plain = "".join(
-        character if character.isprintable() and character != "\\" else _escape(character) for character in text
+        character if character.isprintable() and character != "\\" else _escape(character)
+        for character in text
     )
     return '"' + plain.replace('"', '\\"') + '"'
 

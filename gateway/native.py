@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from gateway import _native
+from gateway import _native  # type: ignore[attr-defined]  # made by cffi, typed by this module
 from gateway.errors import CrlError, GatewayError, TableError
 from gateway.metrics import Counter
 
@@ -155,8 +155,11 @@ def compile_table(der: bytes, meta: TableMeta, fd: int) -> int:
     blobs = [ffi.from_buffer(blob) for blob in (meta.issuer_name, meta.issuer_key, meta.signature, number)]
     c_meta = ffi.new(
         "gw_table_meta *",
-        [*(item for blob in blobs for item in (ffi.cast("uint8_t *", blob), len(blob)))]
-        + [meta.this_update, meta.next_update],
+        [
+            *(item for blob in blobs for item in (ffi.cast("uint8_t *", blob), len(blob))),
+            meta.this_update,
+            meta.next_update,
+        ],
     )
     if not lib.gw_table_compile(source, len(der), parts, c_meta, fd, count, error):
         raise CrlError(_text(error))
@@ -289,9 +292,7 @@ class Listener:
         pointer = lib.gw_listener_new(world._pointer, rules)  # noqa: SLF001 - one module, one owner
         self._pointer = _owned(pointer, lib.gw_listener_free)
 
-    def add_ca(
-        self, x509: int, *, name: bytes, key: bytes, serial: bytes, parent: int | None
-    ) -> int:
+    def add_ca(self, x509: int, *, name: bytes, key: bytes, serial: bytes, parent: int | None) -> int:
         """Tell of a CA certificate in the listener's store, by the address of its X509 object.
 
         Args:

@@ -47,7 +47,7 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """A verified client certificate that no list covers names these distribution points (RFC 5280, 4.2.1.13)."""
+    """Distribution points in a verified client certificate that no list covers (RFC 5280, 4.2.1.13)."""
 
     urls: tuple[str, ...]
 
@@ -70,8 +70,8 @@ def merge(state: Update, change: Update) -> Update:
 
 def difference(told: Update, current: Update) -> Update:
     """The change that makes `current` of `told`, both whole states."""
-    tables: dict[str, str | None] = {key: None for key in told.tables.keys() - current.tables.keys()}
-    staples: dict[str, Staple | None] = {key: None for key in told.staples.keys() - current.staples.keys()}
+    tables: dict[str, str | None] = dict.fromkeys(told.tables.keys() - current.tables.keys())
+    staples: dict[str, Staple | None] = dict.fromkeys(told.staples.keys() - current.staples.keys())
     tables |= {key: path for key, path in current.tables.items() if told.tables.get(key) != path}
     staples |= {key: staple for key, staple in current.staples.items() if told.staples.get(key) != staple}
     return Update(whole=False, ready=current.ready, tables=tables, staples=staples)
@@ -89,7 +89,7 @@ def bind(directory: Path) -> socket.socket:
     finally:
         os.umask(old_mask)
     listener.listen(128)
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 - the library's own signature
     return listener
 
 

@@ -73,7 +73,7 @@ async def serve(door: Door, client: socket.socket, peer: str, connection_id: int
             broker = await door.upstream.connect()
         except UpstreamError as exc:
             native.count(door.counters, Counter.UPSTREAM_FAILED)
-            door.log.error("broker unreachable", peer=peer, error=str(exc))
+            door.log.error("broker unreachable", peer=peer, error=str(exc))  # noqa: TRY400 - the reason says it all
             return
         with broker:
             door.relay.adopt(conn, broker.fileno(), connection_id)
@@ -91,8 +91,12 @@ async def _let_in(door: Door, conn: Conn, info: HandshakeInfo) -> bool:
         return verdict.kind in (VerdictKind.NONE, VerdictKind.GOOD) or verdict.let_in
     with trio.move_on_after(door.list_timeout):
         while not conn.judge():
+            if conn.info().verdict.kind is VerdictKind.REVOKED:
+                break
             await door.tables_changed()
-        return True
+        else:
+            return True
+    native.count(door.counters, policy.REFUSED[conn.info().verdict.kind])
     return False
 
 

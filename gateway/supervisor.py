@@ -278,7 +278,7 @@ def _listen(address: Address, count: int, defer: int) -> list[socket.socket]:
         listening.bind(target)
         target = (target[0], listening.getsockname()[1])
         listening.listen(_BACKLOG)
-        listening.setblocking(False)
+        listening.setblocking(False)  # noqa: FBT003 - the library's own signature
     return sockets
 
 

@@ -81,11 +81,12 @@ async def _connect_socket(family: int, target: str | tuple[str, int]) -> socket.
             if code == errno.EALREADY:
                 await trio.lowlevel.wait_writable(broker)
                 code = broker.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code not in (0, errno.EISCONN):
-            raise OSError(code, os.strerror(code))
     except BaseException:
         broker.close()
         raise
+    if code not in (0, errno.EISCONN):
+        broker.close()
+        raise OSError(code, os.strerror(code))
     return broker
 
 

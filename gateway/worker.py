@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from gateway.tls import context
 from gateway.upstream import Upstream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -39,12 +39,20 @@ if TYPE_CHECKING:
 # Accepted in one go: enough to amortise a wake-up, few enough to be fair to handshakes under way.
 _ACCEPT_BATCH = 32
 _ACCEPT_PAUSE = 0.1
+_DRAIN_LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
 
 # What accept() reports of the one connection that it failed to give us (accept(2), "Error handling").
-_ONE_CONNECTION = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+_ONE_CONNECTION = {
+    errno.ECONNABORTED,
+    errno.EPROTO,
+    errno.EPERM,
+    errno.ENETDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+}
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -177,9 +185,11 @@ class Worker:
         )
         await trio.sleep(_ACCEPT_PAUSE)
 
-    async def _session(self, door: session.Door, client: socket.socket, peer: str, connection_id: int) -> None:
+    async def _session(
+        self, door: session.Door, client: socket.socket, peer: str, connection_id: int
+    ) -> None:
         try:
-            client.setblocking(False)
+            client.setblocking(False)  # noqa: FBT003 - the library's own signature
             await session.serve(door, client, peer, connection_id)
         finally:
             client.close()
@@ -213,7 +223,9 @@ class Worker:
                 try:
                     tables[key] = _open_table(path)
                 except (OSError, TableError) as exc:
-                    self._log.error("table unusable", path=path, error=str(exc), consequence="the one before stays")
+                    self._log.error(
+                        "table unusable", path=path, error=str(exc), consequence="the one before stays"
+                    )
         tables = {key: table for key, table in tables.items() if key in self._state.tables}
         if tables != self._tables:
             self._world.publish(tables.values())
@@ -264,8 +276,8 @@ class Worker:
 
     async def _drain(self, deadline: float) -> None:
         with trio.CancelScope(deadline=deadline):
-            while len(self._relay):
-                await trio.sleep(_ACCEPT_PAUSE)
+            while len(self._relay):  # noqa: ASYNC110 - the relay is a thread of C and sets no trio.Event
+                await trio.sleep(_DRAIN_LOOK)
         if len(self._relay):
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()
@@ -326,7 +338,8 @@ def _log_end(log: FilteringBoundLogger, event: RelayEvent) -> None:
         values["detail"] = event.detail
     values |= {"bytes_in": event.bytes_in, "bytes_out": event.bytes_out, "seconds": round(event.duration, 3)}
     if event.end is End.REVOKED:
-        values |= {"reason": "certificate_revoked"} | policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
+        values |= {"reason": "certificate_revoked"}
+        values |= policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
         log.warning("client disconnected", **values)
     elif event.end is End.BROKER_REFUSED:
         log.error("broker unreachable", **values)

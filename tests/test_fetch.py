@@ -72,7 +72,13 @@ async def test_a_body_comes_with_what_to_ask_the_next_time(server: Server) -> No
 
 
 @pytest.mark.parametrize(
-    "date", ["Date: Thu, 01 Jan 2026 00:00:00 GMT", "Date: Thu, 01 Jan 2026 00:00:01 GMT", "Date: soon", "X: no date"]
+    "date",
+    [
+        "Date: Thu, 01 Jan 2026 00:00:00 GMT",
+        "Date: Thu, 01 Jan 2026 00:00:01 GMT",
+        "Date: soon",
+        "X: no date",
+    ],
 )
 async def test_last_modified_of_this_very_second_is_not_asked_with_again(server: Server, date: str) -> None:
     server.answers["/"] = http("200 OK", b"list", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", date)

@@ -104,11 +104,11 @@ class WebServer:
 
     def __init__(self, authority: Authority) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            def do_GET(self) -> None:
                 """Send the CRL of this moment."""
                 self._send(authority.crl(), "application/pkix-crl")
 
-            def do_POST(self) -> None:  # noqa: N802 - likewise
+            def do_POST(self) -> None:
                 """Answer an OCSP request."""
                 request = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 try:

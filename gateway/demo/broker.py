@@ -1,4 +1,4 @@
-"""A small MQTT broker for the demonstration, in a process of its own: `python -m gateway.demo.broker PORT`."""
+"""The demonstration's small MQTT broker, in a process of its own: `python -m gateway.demo.broker PORT`."""
 
 from __future__ import annotations
 

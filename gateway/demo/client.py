@@ -1,4 +1,4 @@
-"""The demonstration's clients: one that speaks MQTT through the gateway, one that looks at the TLS handshake."""
+"""The demonstration's clients: one speaks MQTT through the gateway, one looks at the TLS handshake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _VERDICT_PAUSE = 0.5
 class Device:
     """An MQTT client with a client certificate; without one it connects to a plain port."""
 
-    def __init__(self, name: str, port: int, *, ca: Path | None = None, credential: Path | None = None) -> None:
+    def __init__(
+        self, name: str, port: int, *, ca: Path | None = None, credential: Path | None = None
+    ) -> None:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.disconnected = threading.Event()
         self._connected = threading.Event()
@@ -66,21 +68,31 @@ class Device:
         self._client.loop_stop()
 
     def _on_connect(
-        self, _client: mqtt.Client, _data: object, _flags: ConnectFlags, _reason: ReasonCode, _properties: Properties | None
+        self,
+        _client: mqtt.Client,
+        _data: object,
+        _flags: ConnectFlags,
+        _reason: ReasonCode,
+        _properties: Properties | None,
     ) -> None:
         self._connected.set()
 
     def _on_disconnect(
-        self, _client: mqtt.Client, _data: object, _flags: DisconnectFlags, _reason: ReasonCode, _properties: Properties | None
+        self,
+        _client: mqtt.Client,
+        _data: object,
+        _flags: DisconnectFlags,
+        _reason: ReasonCode,
+        _properties: Properties | None,
     ) -> None:
         self.disconnected.set()
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: MQTTMessage) -> None:
-        self.messages.put((message.topic, message.payload))
+        self.messages.put((message.topic, bytes(message.payload)))
 
 
 def look(port: int, ca: Path, credential: Path) -> tuple[str | None, str]:
-    """One TLS handshake: the status in the stapled OCSP response (None without one), and the server's alert or ""."""
+    """One TLS handshake: the stapled status (None without a staple), and the server's alert, or ""."""
     stapled: list[bytes] = []
 
     def keep(_connection: SSL.Connection, response: bytes, _data: None) -> bool:
@@ -108,7 +120,9 @@ def look(port: int, ca: Path, credential: Path) -> tuple[str | None, str]:
             alert = "close_notify"
         except SSL.Error as exc:
             alert = "; ".join(reason for *_, reason in exc.args[0]) if exc.args else "connection closed"
-    status = ocsp.load_der_ocsp_response(stapled[0]).certificate_status.name if stapled and stapled[0] else None
+    status = (
+        ocsp.load_der_ocsp_response(stapled[0]).certificate_status.name if stapled and stapled[0] else None
+    )
     return status, alert
 
 
@@ -117,7 +131,7 @@ def _await_verdict(connection: SSL.Connection, plain: socket.socket) -> None:
 
     In TLS 1.3 the verdict on the client's certificate comes after the client's handshake is over.
     """
-    plain.setblocking(False)
+    plain.setblocking(False)  # noqa: FBT003 - the library's own signature
     while select.select([plain], [], [], _VERDICT_PAUSE)[0]:
         with contextlib.suppress(SSL.WantReadError):
             connection.recv(1)

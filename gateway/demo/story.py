@@ -64,7 +64,7 @@ class _Story:
 
 
 def run(*, once: bool, port: int) -> int:
-    """Tell the story; with `once` return then, else stay until Ctrl-C. The exit code: 0 if every step was right."""
+    """Tell the story, then, unless `once`, stay until Ctrl-C; the exit code is 0 if every step was right."""
     story = _Story()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tls-gateway-demo-")))
@@ -104,7 +104,11 @@ def _play(story: _Story, stack: ExitStack, directory: Path, port: int) -> None:
     )
     log = directory / "gateway.log"
     _start(stack, log, "-m", "gateway", "serve", "--config", str(config))
-    story.step(f"the gateway in front of it on TLS port {port}", _until(lambda: " ready " in log.read_text()), str(log))
+    story.step(
+        f"the gateway in front of it on TLS port {port}",
+        _until(lambda: " ready " in log.read_text()),
+        str(log),
+    )
     if not story.good:
         click.echo(log.read_text(), err=True)
         return
@@ -118,10 +122,14 @@ def _play(story: _Story, stack: ExitStack, directory: Path, port: int) -> None:
     story.step("device-1 connects through the gateway with its certificate", device.connect())
     device.publish("demo/device-1", b"hello")
     topic, payload = listener.messages.get(timeout=client.TIMEOUT)
-    story.step("device-1 publishes, the broker has the message", payload == b"hello", f"{topic}: {payload.decode()}")
+    story.step(
+        "device-1 publishes, the broker has the message", payload == b"hello", f"{topic}: {payload.decode()}"
+    )
 
     status, alert = client.look(port, ca, second)
-    story.step("the handshake carries an OCSP response for the server", status == "GOOD", f"Cert Status: {status}")
+    story.step(
+        "the handshake carries an OCSP response for the server", status == "GOOD", f"Cert Status: {status}"
+    )
 
     authority.revoke(device_1)
     story.tell(f"the CA revokes device-1; the gateway fetches the CRL every {_REFRESH} s …")
@@ -135,10 +143,12 @@ def _play(story: _Story, stack: ExitStack, directory: Path, port: int) -> None:
     story.tell(refusal)
 
     click.echo("\nTo try it yourself:")
+    connect = f"openssl s_client -connect localhost:{port} -CAfile {ca}"
+    publish = f"mosquitto_pub -h localhost -p {port} --cafile {ca}"
     for command in (
-        f"openssl s_client -connect localhost:{port} -CAfile {ca} -cert {second}.pem -key {second}.key -status",
-        f"openssl s_client -connect localhost:{port} -CAfile {ca} -cert {first}.pem -key {first}.key",
-        f"mosquitto_pub -h localhost -p {port} --cafile {ca} --cert {second}.pem --key {second}.key -t demo/x -m hi",
+        f"{connect} -cert {second}.pem -key {second}.key -status",
+        f"{connect} -cert {first}.pem -key {first}.key",
+        f"{publish} --cert {second}.pem --key {second}.key -t demo/x -m hi",
         f"curl -s {web.url}/ca.crl | openssl crl -inform der -noout -text",
         f"tail -f {log}",
     ):

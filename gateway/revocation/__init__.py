@@ -1,0 +1,1 @@
+"""Certificate revocation lists: verified, compiled, kept fresh, put into words."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 
+from gateway.metrics import Counter
 from gateway.names import printable, reason_text, serial_hex
 from gateway.native import Check, OnUnavailable, VerdictKind
 
@@ -25,6 +26,12 @@ ON_UNAVAILABLE = {
     "reject": OnUnavailable.REJECT,
     "accept": OnUnavailable.ACCEPT,
     "wait": OnUnavailable.WAIT,
+}
+
+REFUSED = {
+    VerdictKind.REVOKED: Counter.REFUSED_REVOKED,
+    VerdictKind.NO_LIST: Counter.REFUSED_NO_LIST,
+    VerdictKind.STALE: Counter.REFUSED_STALE,
 }
 
 _REASONS = {

@@ -1,0 +1,1 @@
+"""OCSP responses of the server certificates: verified and kept fresh."""

@@ -1,0 +1,1 @@
+"""TLS: contexts, handshakes, and the one door to cryptography's OpenSSL."""

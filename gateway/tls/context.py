@@ -11,7 +11,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -19,13 +18,16 @@ from OpenSSL.crypto import X509
 from gateway import native
 from gateway.errors import ConfigError
 from gateway.names import issuer_id
+from gateway.signature import certificate_fault
 from gateway.tls import openssl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
-    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+    from cryptography import x509
+
+    from gateway.config.material import PrivateKey
 
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
@@ -65,7 +67,7 @@ def make_context(
     *,
     name: str,
     chain: Sequence[x509.Certificate],
-    private_key: CertificateIssuerPrivateKeyTypes,
+    private_key: PrivateKey,
     client_cas: Sequence[x509.Certificate],
     verify: Verify,
     tls_versions: Sequence[str],
@@ -81,9 +83,7 @@ def make_context(
     context.set_max_proto_version(versions[-1])
     context.set_cipher_list(_TLS12_CIPHERS)
     context.set_tls13_ciphersuites(_TLS13_CIPHERSUITES)
-    context.set_options(
-        SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
-    )
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     # An idle connection then holds no record buffers; partial writes and moving
     # buffers, which the relay relies on, are pyOpenSSL's own defaults.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -123,7 +123,7 @@ def enter_process(
     counters: mmap,
     gauge: int,
 ) -> tuple[native.Listener, native.StapleSlot]:
-    """Bind a context to the tables and staples of this process; after the fork, before the first connection."""
+    """Bind a context to this process's tables and staples; after the fork, before the first connection."""
     listener = native.Listener(
         world,
         check,
@@ -132,15 +132,14 @@ def enter_process(
         disconnect_revoked=disconnect_revoked,
         gauge=(counters, gauge),
     )
-    for index, ca in enumerate(server.client_cas):
-        parent = _issuer_index(ca.certificate, server.client_cas, index)
+    for ca in server.client_cas:
         identity = issuer_id(ca.certificate)
         listener.add_ca(
             openssl.certificate_address(ca.stored),
             name=identity.name,
             key=identity.key,
             serial=native.serial_octets(ca.certificate.serial_number),
-            parent=parent,
+            parent=_issuer_index(ca.certificate, server.client_cas),
         )
     slot = native.StapleSlot(counters)
     slot.attach(server.address)
@@ -169,14 +168,13 @@ def _session_id_context(name: str, verify: str, cas: Sequence[x509.Certificate])
     return digest.digest()
 
 
-def _issuer_index(certificate: x509.Certificate, cas: Sequence[TrustedCa], own: int) -> int | None:
+def _issuer_index(certificate: x509.Certificate, cas: Sequence[TrustedCa]) -> int | None:
     """Which of `cas` issued this one; None where it issued itself or its issuer is not among them."""
-    for index, candidate in enumerate(cas):
-        if index == own or candidate.certificate.subject != certificate.issuer:
-            continue
-        try:
-            certificate.verify_directly_issued_by(candidate.certificate)
-        except Exception:  # noqa: BLE001, S112 - any failure means: not this one (odd keys raise odd errors)
-            continue
-        return index
-    return None
+    if _issued(certificate, certificate):
+        # Checked first: a root may stand beside a cross-certificate of its own name and key.
+        return None
+    return next((index for index, ca in enumerate(cas) if _issued(certificate, ca.certificate)), None)
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    return certificate.issuer == issuer.subject and certificate_fault(certificate, issuer) is None
