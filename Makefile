@@ -11,7 +11,7 @@ STRICT := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Wconversion -Werror
 CBUILD := csrc/build
 FUZZ_SECONDS ?= 30
 
-.PHONY: help run test check lint types cwarn bench ctest asan tsan valgrind fuzz format clean
+.PHONY: help run test check lint types cwarn bench ctest asan tsan valgrind run-ctests fuzz format clean
 
 help:
 	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
@@ -65,33 +65,48 @@ $(READY): $(BUILT)
 	@touch $@
 
 # The C tests link the system's OpenSSL (libssl-dev); the extension itself links none.
-define run_ctests
-	@mkdir -p $(CBUILD)
-	@for test in $(CTESTS); do \
-	  echo "== $$test $(1)"; \
-	  $(CC) $(STRICT) $(2) csrc/tests/$$test.c csrc/tests/system_openssl.c $(CSRC) -o $(CBUILD)/$$test -pthread -lssl -lcrypto || exit 1; \
-	  $(3) $(CBUILD)/$$test || exit 1; \
-	done
-endef
+# KIND names a build of them: each has its own objects.
+KIND    ?= plain
+KINDDIR := $(CBUILD)/$(KIND)
+ASAN    := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 ctest:
-	$(call run_ctests,,-O1,)
+	@$(MAKE) --no-print-directory run-ctests KIND=plain
 
 asan:
-	$(call run_ctests,(addresses),-O1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,)
+	@$(MAKE) --no-print-directory run-ctests KIND=asan FLAGS="$(ASAN)"
 
 tsan:
-	$(call run_ctests,(threads),-O1 -fsanitize=thread,)
+	@$(MAKE) --no-print-directory run-ctests KIND=tsan FLAGS="-fsanitize=thread"
 
 valgrind:
-	$(call run_ctests,(valgrind),-O1,valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite)
+	@$(MAKE) --no-print-directory run-ctests KIND=plain \
+	  UNDER="valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite"
+
+.SECONDARY:
+
+run-ctests: $(addprefix $(KINDDIR)/,$(CTESTS))
+	@for test in $(CTESTS); do echo "== $$test ($(KIND)$(if $(UNDER),$(comma) $(firstword $(UNDER))))"; $(UNDER) $(KINDDIR)/$$test || exit 1; done
+
+$(KINDDIR)/test_%: csrc/tests/test_%.c $(patsubst csrc/%.c,$(KINDDIR)/%.o,$(CSRC)) $(KINDDIR)/system_openssl.o $(wildcard csrc/tests/*.h)
+	$(CC) $(STRICT) -O1 $(FLAGS) -Icsrc -Icsrc/tests $(filter %.c %.o,$^) -o $@ -pthread -lssl -lcrypto
+
+$(KINDDIR)/system_openssl.o: csrc/tests/system_openssl.c $(wildcard csrc/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT) -O1 $(FLAGS) -Icsrc -c $< -o $@
+
+$(KINDDIR)/%.o: csrc/%.c $(wildcard csrc/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(STRICT) -O1 $(FLAGS) -c $< -o $@
 
 fuzz:
 	@mkdir -p $(CBUILD)
 	@for target in crl table; do \
 	  mkdir -p $(CBUILD)/corpus-$$target; \
-	  clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined csrc/fuzz/fuzz_$$target.c $(CSRC) -o $(CBUILD)/fuzz_$$target -pthread || exit 1; \
-	  $(CBUILD)/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(CBUILD)/corpus-$$target csrc/fuzz/corpus/$$target || exit 1; \
+	  clang -std=c11 -D_GNU_SOURCE -g -O1 -Icsrc -Icsrc/tests -fsanitize=fuzzer,address,undefined \
+	    csrc/fuzz/fuzz_$$target.c csrc/crl_walk.c csrc/table_compile.c csrc/revoked.c -o $(CBUILD)/fuzz_$$target || exit 1; \
+	  $(CBUILD)/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+	    $(CBUILD)/corpus-$$target csrc/fuzz/corpus/$$target || exit 1; \
 	done
 
 clean:

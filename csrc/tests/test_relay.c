@@ -80,6 +80,14 @@ static size_t say_some(SSL *client, size_t at, size_t *turn) {
   return put > 0 ? at + (size_t)put : at;
 }
 
+/* say_the_end returns 1 once close_notify has gone. */
+static int say_the_end(SSL *client) {
+  ERR_clear_error();
+  int result = SSL_shutdown(client);
+  CHECK(result == 0 || SSL_get_error(client, result) == SSL_ERROR_WANT_WRITE);
+  return result == 0;
+}
+
 /* hear_some reads and compares. Returns the new position; |ended| is set at close_notify. */
 static size_t hear_some(SSL *client, size_t at, int *ended) {
   uint8_t in[10007];
@@ -99,20 +107,20 @@ static size_t hear_some(SSL *client, size_t at, int *ended) {
 
 static void exchange_bulk(pair *with) {
   size_t said = 0, heard = 0, turn = 0;
-  int ended = 0;
+  int ended = 0, told = 0;
   set_blocking(with->client_fd, 0);
   SSL_set_mode(with->client, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   while (!ended) {
     size_t before = said + heard;
     if (said < BULK) {
       said = say_some(with->client, said, &turn);
-      if (said == BULK) {
-        CHECK(SSL_shutdown(with->client) == 0);
-      }
+    }
+    if (said == BULK && !told) {
+      told = say_the_end(with->client);
     }
     heard = hear_some(with->client, heard, &ended);
     if (said + heard == before && !ended) {
-      struct pollfd waiting = {.fd = with->client_fd, .events = said < BULK ? POLLIN | POLLOUT : POLLIN};
+      struct pollfd waiting = {.fd = with->client_fd, .events = !told ? POLLIN | POLLOUT : POLLIN};
       CHECK(poll(&waiting, 1, PATIENCE * 1000) == 1);
     }
   }

@@ -273,6 +273,32 @@ static void a_client_that_is_its_own_trust_anchor_is_not_looked_up(void) {
   gw_chain *chain = chain_of(on.listener, certificates, 1);
   CHECK(judge_at(&on, chain, NOW).verdict == GW_VERDICT_GOOD && on.counters[GW_COUNT_LOOKUPS] == 0);
   gw_chain_free(chain);
+  chain = gw_chain_from_leaf(on.listener, on.root.certificate); /* likewise when it resumes a session */
+  CHECK(chain != NULL && judge_at(&on, chain, NOW).verdict == GW_VERDICT_GOOD);
+  gw_chain_free(chain);
+  close_stage(&on);
+}
+
+/* A chain cut short would lack the very CA whose list has the client. */
+static void a_resumed_client_of_more_cas_than_a_chain_holds_has_no_chain(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  for (int i = 0; i < 130; i++) {
+    CHECK(register_ca(on.listener, &on.middle, 5, 0) >= 0);
+  }
+  CHECK(gw_chain_from_leaf(on.listener, on.client.certificate) == NULL);
+  close_stage(&on);
+}
+
+static void cas_that_name_each_other_as_parents_make_no_chain(void) {
+  stage on;
+  open_stage(&on, WHOLE_CHAIN, "10");
+  identity ring = identity_make("ring", "06", &on.root, 1);
+  CHECK(register_ca(on.listener, &ring, 6, 2) == 2);
+  identity below = identity_make("below", "11", &ring, 0);
+  CHECK(gw_chain_from_leaf(on.listener, below.certificate) == NULL);
+  identity_free(&below);
+  identity_free(&ring);
   close_stage(&on);
 }
 
@@ -354,6 +380,8 @@ int main(void) {
   RUN(publishing_nothing_leaves_nothing_covered);
   RUN(an_intermediate_that_the_client_sent_is_looked_up_by_its_key);
   RUN(a_client_that_is_its_own_trust_anchor_is_not_looked_up);
+  RUN(a_resumed_client_of_more_cas_than_a_chain_holds_has_no_chain);
+  RUN(cas_that_name_each_other_as_parents_make_no_chain);
   RUN(after_a_key_rollover_every_key_of_the_name_has_to_agree);
   RUN(tables_are_swapped_under_running_lookups);
   return 0;
