@@ -10,7 +10,8 @@ import click
 
 from gateway import __version__, log
 from gateway.config import dump, load, material
-from gateway.errors import GatewayError
+from gateway.config.values import one_line
+from gateway.errors import ConfigError, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+# Whether it can be read is said by whoever reads it, in one line like all else.
+_FILE = click.Path(path_type=Path)
 
 
 class _Commands(click.Group):
@@ -35,7 +37,7 @@ class _Commands(click.Group):
 def _config_options(command: click.decorators.FC) -> click.decorators.FC:
     state = click.option(
         "--state-dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=_FILE,
         help="Overrides state_dir or node.data_dir.",
     )
     config = click.option(
@@ -66,7 +68,11 @@ def serve(path: Path, state_dir: Path | None) -> None:
     logger = log.get_logger(process="supervisor")
     for warning in warnings:
         logger.warning("configuration", file=path, warning=warning)
-    sys.exit(Supervisor(config, materials).run())
+    try:
+        supervisor = Supervisor(config, materials)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    sys.exit(supervisor.run())
 
 
 @main.command()
@@ -89,14 +95,27 @@ def convert(path: Path) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--entries", default=10, show_default=True, help="How many revoked serials to list; 0 for all.")
+@click.argument("path", type=_FILE)
+@click.option(
+    "--entries",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many revoked serials to list; 0 for all.",
+)
 def inspect(path: Path, entries: int) -> None:
     """Tell people what is in a CRL, a revocation table or an OCSP response."""
     from gateway.inspection import describe  # noqa: PLC0415 - as above
 
-    for line in describe(path.read_bytes(), limit=entries or None):
-        click.echo(line)
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise GatewayError(f"{one_line(str(path))}: cannot be read: {exc.strerror}") from exc
+    try:
+        for line in describe(data, limit=entries or None):
+            click.echo(line)
+    except GatewayError as exc:
+        raise GatewayError(f"{one_line(str(path))}: {exc}") from exc
 
 
 @main.command()
@@ -110,8 +129,12 @@ def inspect(path: Path, entries: int) -> None:
 )
 def demo(*, once: bool, port: int) -> None:
     """Own CA, CRL server, OCSP responder, small broker, gateway: see it work in a minute."""
-    from gateway.demo import run  # noqa: PLC0415 - as above
-
+    try:
+        from gateway.demo import run  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as exc:
+        raise GatewayError(
+            f"the demonstration needs {exc.name}: install tls-gateway[demo], or use make run"
+        ) from exc
     sys.exit(run(once=once, port=port))
 
 
@@ -121,6 +144,9 @@ def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[Listener
         material.load_material(listener, f"{path}: listeners[{number}]")
         for number, listener in enumerate(loaded.config.listeners)
     ]
-    material.check_state_dir(loaded.config.state_dir)
+    try:
+        material.check_state_dir(loaded.config.state_dir)
+    except ConfigError as exc:
+        raise ConfigError(f"{'--' if state_dir else f'{path}: '}{exc}") from exc
     warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
     return loaded.config, materials, warnings

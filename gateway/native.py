@@ -18,7 +18,7 @@ from gateway.errors import CrlError, GatewayError, TableError
 from gateway.metrics import Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from mmap import mmap
 
 ffi: Any = _native.ffi
@@ -230,10 +230,17 @@ def serial_octets(serial: int) -> bytes:
     return serial.to_bytes((serial + (serial < 0)).bit_length() // 8 + 1, signed=True)
 
 
-def count(page: mmap | None, which: Counter, delta: int = 1) -> None:
-    """Add `delta` (which may be negative) to a counter of a worker's page."""
-    if page is not None:
-        lib.gw_count(ffi.cast("uint64_t *", ffi.from_buffer(page)), which, delta & 0xFFFF_FFFF_FFFF_FFFF)
+def counter(page: mmap) -> Callable[[Counter, int], None]:
+    """A function that adds to the counters of a worker's page; what it adds may be negative."""
+    buffer = ffi.from_buffer(page)
+    numbers = ffi.cast("uint64_t *", buffer)
+
+    def count(which: Counter, delta: int) -> None:
+        lib.gw_count(numbers, which, delta & 0xFFFF_FFFF_FFFF_FFFF)
+
+    # `numbers` borrows from the buffer, which keeps the page mapped.
+    count.__dict__["buffer"] = buffer
+    return count
 
 
 class World:
@@ -373,10 +380,14 @@ class HandshakeInfo:
     leaf: bytes
 
 
+_CLEAR = (lib.GW_VERDICT_NONE, lib.GW_VERDICT_GOOD)
+_STEPS = tuple(Step(number) for number in range(len(Step)))
+
+
 class Conn:
     """One client connection until the relay takes it; it owns the socket's descriptor."""
 
-    __slots__ = ("_error", "_listener", "_pointer")
+    __slots__ = ("_error", "_info", "_listener", "_pointer")
 
     def __init__(self, listener: Listener, ssl_ctx: int, fd: int) -> None:
         """Begin the server's side of TLS on `fd` (connected, non-blocking).
@@ -385,6 +396,7 @@ class Conn:
             GatewayError: OpenSSL could not; `fd` stays the caller's.
         """
         self._error = _error()
+        self._info = ffi.new("gw_conn_info *")
         self._listener = listener
         self._pointer = lib.gw_conn_new(
             listener._pointer,  # noqa: SLF001 - one module, one owner
@@ -397,12 +409,17 @@ class Conn:
 
     def handshake(self) -> Step:
         """Go as far as the socket lets it."""
-        return Step(lib.gw_conn_handshake(self._pointer, self._error))
+        return _STEPS[int(lib.gw_conn_handshake(self._pointer, self._error))]
 
     @property
     def error(self) -> str:
         """Why the last step failed, in OpenSSL's words."""
         return _text(self._error)
+
+    def is_clear(self) -> bool:
+        """Whether nothing speaks against the client: looked up and good, or not asked for."""
+        lib.gw_conn_get_info(self._pointer, self._info)
+        return self._info.verdict.verdict in _CLEAR
 
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""
@@ -410,7 +427,7 @@ class Conn:
 
     def info(self) -> HandshakeInfo:
         """Verdict, resumption, version and, where it was refused, the client's certificate (DER)."""
-        info = ffi.new("gw_conn_info *")
+        info = self._info
         lib.gw_conn_get_info(self._pointer, info)
         return HandshakeInfo(
             verdict=_verdict(info.verdict),

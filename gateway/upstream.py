@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 5.0
 
 
+_Target = tuple[int, str | tuple[str, int]]
+"""Address family, and what connect() takes."""
+
+
 class Upstream:
     """The brokers behind a listener, used in turn; one that cannot be reached is passed over."""
 
     def __init__(self, addresses: Sequence[Address]) -> None:
-        self._addresses = tuple(addresses)
+        # What needs no resolver is looked at once, not for each connection.
+        self._brokers = tuple((address, _numeric(address)) for address in addresses)
         self._turn = count()
 
     async def connect(self) -> socket.socket:
@@ -39,37 +44,40 @@ class Upstream:
         """
         first = next(self._turn)
         reasons = []
-        for offset in range(len(self._addresses)):
-            address = self._addresses[(first + offset) % len(self._addresses)]
+        for offset in range(len(self._brokers)):
+            address, target = self._brokers[(first + offset) % len(self._brokers)]
             try:
                 with trio.fail_after(CONNECT_TIMEOUT):
-                    return await _connect(address)
+                    return await _connect(address, target)
             except (OSError, trio.TooSlowError) as exc:
                 reasons.append(f"{address}: {_reason(exc)}")
         raise UpstreamError("no broker could be reached: " + "; ".join(reasons))
 
 
-async def _connect(address: Address) -> socket.socket:
+def _numeric(address: Address) -> _Target | None:
     if address.path:
-        return await _connect_socket(socket.AF_UNIX, address.path)
-    error: OSError | None = None
-    for family, target in await _resolve(address):
-        try:
-            return await _connect_socket(family, target)
-        except OSError as exc:
-            error = exc
-    raise error or OSError(errno.EADDRNOTAVAIL, "the name has no address")
-
-
-async def _resolve(address: Address) -> list[tuple[int, tuple[str, int]]]:
+        return socket.AF_UNIX, address.path
     try:
-        # A number needs no resolver, and no thread to ask one in.
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
     except socket.gaierror:
-        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
+        return None
+    family, _, _, _, target = found[0]
+    return family, (str(target[0]), int(target[1]))
+
+
+async def _connect(address: Address, target: _Target | None) -> socket.socket:
+    if target is not None:
+        return await _connect_socket(*target)
+    error: OSError | None = None
+    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for family, _, _, _, (host, port, *_rest) in found:
+        try:
+            return await _connect_socket(family, (str(host), int(port)))
+        except OSError as exc:
+            error = exc
+    raise error or OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
 async def _connect_socket(family: int, target: str | tuple[str, int]) -> socket.socket:

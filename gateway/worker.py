@@ -80,6 +80,7 @@ class Worker:
         page = post.counters.pages[post.index]
         self._post = post
         self._page = page
+        self._count = native.counter(page)
         self._log = get_logger(process=f"worker-{post.index}")
         self._world = World(page)
         self._relay = Relay(self._world)
@@ -118,7 +119,7 @@ class Worker:
             list_timeout=post.config.crl_cache.http_timeout,
             upstream=Upstream(listener.upstreams),
             relay=self._relay,
-            counters=self._page,
+            count=self._count,
             log=self._log.bind(listener=listener.name),
             uncovered=self._learn if listener.revocation.follow_distribution_points else _ignore,
             tables_changed=self._wait_for_change,
@@ -169,9 +170,9 @@ class Worker:
                     elif exc.errno != errno.EAGAIN:
                         raise
                     break
-                native.count(self._page, Counter.ACCEPTED)
+                self._count(Counter.ACCEPTED, 1)
                 if limits.full():
-                    native.count(self._page, Counter.THROTTLED)
+                    self._count(Counter.THROTTLED, 1)
                     client.close()
                     continue
                 self._handshaking += 1

@@ -53,13 +53,21 @@ def describe_refusal(info: HandshakeInfo, error: str) -> tuple[Level, str, dict[
     What a stranger can cause by sending garbage is `debug`; what a certificate
     of ours caused is `warning`.
     """
-    reason = _REASONS.get(info.verdict.kind)
-    if reason is None:
+    if info.verdict.kind not in _REASONS:
         return "debug", "handshake failed", {"error": error or "the peer closed the connection"}
-    values: dict[str, object] = {"reason": reason, "tls": info.version, "resumed": info.resumed}
+    return "warning", "client refused", describe(info)
+
+
+def describe(info: HandshakeInfo) -> dict[str, object]:
+    """Why a client is not simply good, and who it is."""
+    values: dict[str, object] = {
+        "reason": _REASONS[info.verdict.kind],
+        "tls": info.version,
+        "resumed": info.resumed,
+    }
     if info.verdict.kind is VerdictKind.UNTRUSTED:
         values["error"] = info.certificate_error
-    return "warning", "client refused", values | describe_client(info.leaf) | describe_verdict(info.verdict)
+    return values | describe_client(info.leaf) | describe_verdict(info.verdict)
 
 
 def describe_verdict(verdict: Verdict) -> dict[str, object]:

@@ -172,7 +172,187 @@ class OpensslCa:
         """Revoke a certificate; clients learn of it from the next `publish`."""
         self._ca("-revoke", self.cert(stem), "-crl_reason", reason)
 
-    def publish(
+    def publish(self) -> None:
+        """Generate the CRL and put it on the web, in DER, in one step."""
+        pem, der = self.directory / "new.pem", self.directory / "new.crl"
+        self._ca("-gencrl", "-out", pem)
+        run("openssl", "crl", "-in", pem, "-outform", "DER", "-out", der)
+        der.rename(self.web / "ca.crl")
+
+    def _key(self, stem: str) -> None:
+        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key(stem))
+
+    def _ca(self, *arguments: str | Path) -> None:
+        run("openssl", "ca", "-config", self.directory / "openssl.cnf", "-batch", *arguments)
+
+
+class Web:
+    """A plain web server for a directory, on a free loopback port."""
+
+    def __init__(self, directory: Path) -> None:
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+                pass
+
+        handler = functools.partial(Quiet, directory=str(directory))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    @property
+    def url(self) -> str:
+        """Without a path."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Process:
+    """A program of ours, its output in a file; it is ended on leaving, and killed if it does not end."""
+
+    def __init__(
+        self, command: Sequence[str | Path], log: Path, stop: signal.Signals = signal.SIGTERM
+    ) -> None:
+        self._command = [str(part) for part in command]
+        self.log_file = log
+        self._stop = stop
+
+    def __enter__(self) -> Self:
+        with self.log_file.open("wb") as output:
+            self.process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(self._stop)
+            try:
+                self.process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return self.log_file.read_text(errors="replace")
+
+    def lines(self, *parts: str) -> list[str]:
+        """The lines of its log that contain all `parts`."""
+        return [line for line in self.log.splitlines() if all(part in line for part in parts)]
+
+    def wait_for(self, *parts: str, count: int = 1) -> list[str]:
+        """Wait for `count` lines with all `parts`; returns them."""
+        try:
+            until(
+                lambda: len(self.lines(*parts)) >= count or self.process.poll() is not None,
+                f"{count} lines with {parts}",
+            )
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; the log is:\n{self.log}") from exc
+        found = self.lines(*parts)
+        assert len(found) >= count, f"it ended without {count} lines with {parts}:\n{self.log}"
+        return found
+
+
+class Mosquitto(Process):
+    """mosquitto on a plain loopback port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        config = directory / "mosquitto.conf"
+        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser {_user()}\n")
+        super().__init__([program("mosquitto"), "-c", config], directory / "mosquitto.log")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        until(lambda: accepts(self.port), "mosquitto to listen")
+        return self
+
+
+class OcspResponder(Process):
+    """`openssl ocsp` answering for a CA, signed by its delegate `ocsp`."""
+
+    def __init__(self, ca: OpensslCa, *, minutes: int = 10) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command: list[str | Path] = [
+            program("openssl"), "ocsp", "-index", ca.directory / "index.txt", "-port", str(self.port),
+            "-CA", ca.cert("ca"), "-rsigner", ca.cert("ocsp"), "-rkey", ca.key("ocsp"), "-nmin", str(minutes),
+        ]  # fmt: skip
+        super().__init__(command, ca.directory / "ocsp.log")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # No probing: it would wait for the probe's request.
+        self.wait_for("waiting for OCSP client connections")
+        return self
+
+
+class Gateway(Process):
+    """`tls-gateway serve` on a configuration file, in a process group of its own."""
+
+    def __init__(self, config: Path, port: int) -> None:
+        self.port = port
+        self.config = config
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        super().__init__(command, config.with_suffix(".log"))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self.wait_for(" ready ")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def children(self) -> dict[str, int]:
+        """Process ids by the name that the kernel shows: gw-control, gw-worker-N."""
+        roles = {}
+        for pid in _children(self.process.pid):
+            roles[(Path("/proc") / str(pid) / "comm").read_text().strip()] = pid
+        return roles
+
+
+def s_client(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) -> str:
+    """What `openssl s_client` says of a handshake, with the client certificate `stem`; it leaves at once."""
+    return run(*_s_client(port, ca, stem), *options, said="Q\n", check=False).stdout
+
+
+def refused(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) -> str:
+    """What `openssl s_client` says when it stays until the gateway ends the connection.
+
+    In TLS 1.3 the verdict on a client's certificate comes after the client's handshake is over.
+    """
+    command = [program("openssl"), *map(str, (*_s_client(port, ca, stem)[1:], *options))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as client:
+        try:
+            client.wait(TIMEOUT)
+        finally:
+            client.kill()
+        assert client.stdout is not None
+        return client.stdout.read()
+
+
+def _s_client(port: int, ca: OpensslCa, stem: str | None) -> list[str | Path]:
+    credential: list[str | Path] = ["-cert", ca.cert(stem), "-key", ca.key(stem)] if stem else []
+    return [
+        "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost",
+        "-CAfile", ca.cert("ca"), *credential,
+    ]  # fmt: skip
+
+
+def publish(
     port: int, ca: OpensslCa, stem: str, topic: str, message: str, *options: str
 ) -> subprocess.CompletedProcess[str]:
     """`mosquitto_pub` through the gateway."""
