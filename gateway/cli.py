@@ -71,7 +71,7 @@ def serve(path: Path, state_dir: Path | None) -> None:
     try:
         supervisor = Supervisor(config, materials)
     except ConfigError as exc:
-        raise ConfigError(f"{path}: {exc}") from exc
+        raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     sys.exit(supervisor.run())
 
 
@@ -140,13 +140,15 @@ def demo(*, once: bool, port: int) -> None:
 
 def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[ListenerMaterial], list[str]]:
     loaded = load.load(path, state_dir=state_dir)
+    source = one_line(str(path))
     materials = [
-        material.load_material(listener, f"{path}: listeners[{number}]")
+        material.load_material(listener, f"{source}: listeners[{number}]")
         for number, listener in enumerate(loaded.config.listeners)
     ]
     try:
         material.check_state_dir(loaded.config.state_dir)
     except ConfigError as exc:
-        raise ConfigError(f"{'--' if state_dir else f'{path}: '}{exc}") from exc
+        # Given as an option, it is in no file.
+        raise ConfigError(f"{exc}" if state_dir else f"{source}: {exc}") from exc
     warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
     return loaded.config, materials, warnings

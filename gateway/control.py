@@ -7,7 +7,6 @@ It wires the parts together and decides nothing itself: what is good is said by
 from __future__ import annotations
 
 import hashlib
-import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,7 +81,7 @@ class Control:
 
     async def run(self) -> None:
         """Serve the workers until told to stop."""
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(publish.STOP) as signals:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._serve_workers)
@@ -298,6 +297,4 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def run(post: Post) -> None:
     """The control process from fork to exit."""
-    # A terminal sends Ctrl-C to the whole family; the supervisor tells us in its own words.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     trio.run(Control(post).run)

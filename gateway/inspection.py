@@ -107,9 +107,7 @@ def _table(data: bytes, limit: int | None) -> Iterator[str]:
         os.close(fd)
     meta = table.meta
     yield _line("kind", "revocation table of tls-gateway")
-    yield _line(
-        "signature", "NOT verified here: it was when the gateway wrote this; the checksum is right"
-    )
+    yield _line("signature", "NOT verified here: it was when the gateway wrote this; the checksum is right")
     yield _line("issuer", printable_der(meta.issuer_name))
     yield _line("issuer key", f"SHA-256 {hashlib.sha256(meta.issuer_key).hexdigest()}")
     yield from _dates(meta.number, meta.this_update, meta.next_update)

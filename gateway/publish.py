@@ -9,6 +9,7 @@ time: a worker goes on with what it has and connects again; control forgets it.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+STOP = signal.SIGUSR2
+"""What the supervisor sends to a child that shall finish and end."""
 SOCKET_NAME = "control.sock"
 _LENGTH = 4
 # A frame is paths and OCSP responses: 2,000 lists and 100 staples stay below 1 MiB.

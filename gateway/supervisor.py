@@ -166,6 +166,11 @@ class Supervisor:
         """The child's whole life; never returns into the supervisor's frames."""
         code = 1
         try:
+            # A terminal sends Ctrl-C and its end, a service manager SIGTERM, to the whole family:
+            # the children go on until the supervisor tells them in its own words and order.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            # Not before: a signal that came since the fork would act as it does by default.
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             # So that ps and top tell who is who.
             Path("/proc/self/comm").write_text(f"gw-{child.name}")
@@ -203,9 +208,9 @@ class Supervisor:
         self._stopping = True
         self._log.info("stopping", signal=received.name, drain_timeout=f"{self._config.drain_timeout:g}s")
         workers = [child for child in self._children if child is not self._control]
-        _signal(workers, signal.SIGTERM)
+        _signal(workers, publish.STOP)
         self._wait_for(workers, self._config.drain_timeout + _KILL_AFTER)
-        _signal([self._control], signal.SIGTERM)
+        _signal([self._control], publish.STOP)
         self._wait_for([self._control], _KILL_AFTER)
         self._log.info("stopped")
         return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,7 +126,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until told to stop, then until the last connection has ended or time is up."""
-        with trio.open_signal_receiver(signal.SIGTERM) as signals, self._relay:
+        with trio.open_signal_receiver(publish.STOP) as signals, self._relay:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow_control)
                 nursery.start_soon(self._log_ends)
@@ -323,8 +322,6 @@ class _Limits:
 
 def run(post: Post) -> None:
     """The worker process from fork to exit."""
-    # A terminal sends Ctrl-C to the whole family; the supervisor tells us in its own words.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = Worker(post)
     trio.run(worker.run)
 

@@ -133,6 +133,19 @@ def test_sigterm_drains_and_exits_with_0(tmp_path: Path, ca: OpensslCa, web: Web
         assert not gateway.lines("drain timed out")
 
 
+def test_a_signal_to_the_whole_family_drains_all_the_same(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, drain="20s")
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as held:
+            os.killpg(gateway.process.pid, signal.SIGTERM)
+            gateway.wait_for("stopping")
+            assert echoes(held)
+        assert gateway.process.wait(10) == 0
+        assert len(gateway.lines("child ended", "exit code 0")) == 3
+
+
 def test_a_connection_that_outlasts_the_drain_ends_with_close_notify(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
 ) -> None:
