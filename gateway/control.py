@@ -190,17 +190,17 @@ class Control:
 
     def _publish_table(self, key: str, table: InForce) -> None:
         self._change(Update(whole=False, ready=self._state.ready, tables={key: str(table.path)}))
-        verified = table.crl
+        meta = table.meta
         self._log.info(
             "list in force",
-            issuer=verified.issuer,
-            number=verified.number,
+            issuer=table.issuer,
+            number=meta.number,
             entries=table.entries,
-            this_update=policy.moment(verified.this_update),
-            next_update=policy.moment(verified.next_update) if verified.next_update else "none",
+            this_update=policy.moment(meta.this_update),
+            next_update=policy.moment(meta.next_update) if meta.next_update else "none",
         )
-        if verified.expired(int(time.time())):
-            self._log.warning("list has expired", issuer=verified.issuer)
+        if 0 < meta.next_update < time.time():
+            self._log.warning("list has expired", issuer=table.issuer)
 
     def _change(self, change: Update) -> None:
         self._state = publish.merge(self._state, change)

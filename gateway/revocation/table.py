@@ -1,8 +1,8 @@
 """The tables in force, by issuer: compiled from verified lists, written, handed on, swept.
 
 Everything here is of the control process. The work blocks (compiling a million
-entries takes a tenth of a second) and runs in a thread, one list at a time per
-issuer; only the event loop changes what is in force.
+entries takes a tenth of a second) and runs in a thread, one list at a time;
+only the event loop changes what is in force.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ class TableStore(Protocol):
 
 @dataclass(frozen=True)
 class InForce:
-    """One issuer's list that is in force, as the table that was made from it."""
+    """One issuer's list that is in force: what is left of it is the table that was made from it."""
 
-    crl: VerifiedCrl
+    issuer: IssuerId
+    meta: TableMeta
     path: Path
     entries: int
 
@@ -67,7 +68,7 @@ class Tables:
         """
         current = self._in_force.get(crl.issuer)
         if current is not None:
-            check_succession(crl, current.crl)
+            check_succession(crl, current.meta)
 
     async def install(self, crl: VerifiedCrl) -> int:
         """Put a verified list in force; the number of its entries.
@@ -80,7 +81,7 @@ class Tables:
         # has to be held against the first.
         async with self._lock:
             current = self._in_force.get(crl.issuer)
-            if current is not None and check_succession(crl, current.crl) is Succession.SAME:
+            if current is not None and check_succession(crl, current.meta) is Succession.SAME:
                 return current.entries
             key = issuer_key(crl.issuer)
             table = await trio.to_thread.run_sync(self._materialise, crl, key)
@@ -111,7 +112,7 @@ class Tables:
                 # Damaged, or of another version: it is compiled again.
                 continue
             if table.meta == _meta(crl):
-                return InForce(crl, path, len(table))
+                return InForce(crl.issuer, _meta(crl), path, len(table))
         return None
 
     def _compile(self, crl: VerifiedCrl, key: str) -> InForce:
@@ -123,7 +124,9 @@ class Tables:
             raise
         finally:
             os.close(fd)
-        return InForce(crl, self._store.install_table(temporary, key, time.time_ns()), entries)
+        return InForce(
+            crl.issuer, _meta(crl), self._store.install_table(temporary, key, time.time_ns()), entries
+        )
 
 
 def issuer_key(issuer: IssuerId) -> str:

@@ -108,7 +108,6 @@ commonName = supplied
 basicConstraints = CA:FALSE
 subjectAltName = DNS:localhost, IP:127.0.0.1
 extendedKeyUsage = serverAuth
-{server_extra}
 [client]
 basicConstraints = CA:FALSE
 extendedKeyUsage = clientAuth
@@ -127,18 +126,18 @@ commonName = unused
 class OpensslCa:
     """A CA as EMQX's page makes it: `openssl ca` with index.txt, `-gencrl`, `-revoke`."""
 
-    def __init__(self, directory: Path, *, server_extra: str = "") -> None:
+    def __init__(self, directory: Path, name: str = "Test Fleet CA") -> None:
         self.directory = directory
         (directory / "issued").mkdir(parents=True)
         (directory / "web").mkdir()
         (directory / "index.txt").touch()
         (directory / "serial").write_text("1000\n")
         (directory / "crlnumber").write_text("01\n")
-        config = _CA_CONFIG.format(directory=directory, server_extra=server_extra)
+        config = _CA_CONFIG.format(directory=directory)
         (directory / "openssl.cnf").write_text(config)
         self._key("ca")
         run(
-            "openssl", "req", "-x509", "-key", self.key("ca"), "-subj", "/CN=Test Fleet CA", "-days", "30",
+            "openssl", "req", "-x509", "-key", self.key("ca"), "-subj", f"/CN={name}", "-days", "30",
             "-out", self.cert("ca"), "-addext", "keyUsage=critical,keyCertSign,cRLSign",
         )  # fmt: skip
         self.publish()
@@ -353,11 +352,11 @@ def _s_client(port: int, ca: OpensslCa, stem: str | None) -> list[str | Path]:
 
 
 def publish(
-    port: int, ca: OpensslCa, stem: str, topic: str, message: str, *options: str
+    port: int, ca: OpensslCa, stem: str, topic: str, message: str, *options: str, trust: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`mosquitto_pub` through the gateway."""
+    """`mosquitto_pub` through the gateway, whose certificate is of `trust`, or of `ca`."""
     return run(
-        "mosquitto_pub", "-h", "localhost", "-p", str(port), "--cafile", ca.cert("ca"),
+        "mosquitto_pub", "-h", "localhost", "-p", str(port), "--cafile", trust or ca.cert("ca"),
         "--cert", ca.cert(stem), "--key", ca.key(stem), "-t", topic, "-m", message,
         "-q", "1", "-i", f"{stem}-pub", *options, check=False,
     )  # fmt: skip

@@ -117,6 +117,27 @@ def test_a_revoked_client_is_refused_within_one_refresh(
         assert not listener.lines("never")
 
 
+def test_several_urls_keep_several_cas_fresh(
+    tmp_path: Path, ca: OpensslCa, web: Web, mosquitto: Mosquitto
+) -> None:
+    other = OpensslCa(tmp_path / "other", name="Other Fleet CA")
+    other.issue("guest")
+    both = tmp_path / "both.pem"
+    both.write_bytes(ca.cert("ca").read_bytes() + other.cert("ca").read_bytes())
+    config, port = emqx_conf(tmp_path, ca, web, mosquitto.port)
+    with Web(other.web) as second:
+        text = config.read_text().replace("/ca.crl", f"/ca.crl, {second.url}/ca.crl")
+        config.write_text(text.replace(str(ca.cert("ca")), str(both)))
+        with Gateway(config, port) as gateway:
+            assert publish(port, ca, "device", "t", "m").returncode == 0
+            assert publish(port, other, "guest", "t", "m", trust=both).returncode == 0
+            other.revoke("guest")
+            other.publish()
+            gateway.wait_for("list in force", "Other Fleet CA", "number=2")
+            assert "alert certificate revoked" in refused(port, other, "guest", "-CAfile", both)
+            assert publish(port, ca, "device", "t", "m").returncode == 0
+
+
 def test_the_pages_keys_are_good_as_they_stand(tmp_path: Path, ca: OpensslCa, web: Web) -> None:
     config, _ = emqx_conf(tmp_path, ca, web, 1883, refresh="15m")
     config.write_text(
