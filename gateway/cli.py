@@ -72,6 +72,9 @@ def serve(path: Path, state_dir: Path | None) -> None:
         supervisor = Supervisor(config, materials)
     except ConfigError as exc:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
+    except OSError as exc:
+        # What `check` cannot know: a file where a directory of ours should be, a full disk, too many sockets.
+        raise GatewayError(f"{one_line(str(path))}: cannot start: {one_line(str(exc))}") from exc
     sys.exit(supervisor.run())
 
 

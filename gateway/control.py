@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from gateway.schedule import SourceState
     from gateway.stapling.response import VerifiedResponse
 
+_Refresher = CrlRefresher["VerifiedCrl"] | StapleRefresher["VerifiedResponse"]
+
 # With nothing in the store, how long clients queue for the first lists before
 # `on_unavailable` decides. A source that hangs must not keep the door shut.
 _FIRST_ROUND = 5.0
@@ -84,7 +86,6 @@ class Control:
         with trio.open_signal_receiver(publish.STOP) as signals:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._serve_workers)
                 await trio.to_thread.run_sync(self._store.prepare)
                 nursery.start_soon(self._begin)
                 await anext(signals)
@@ -97,21 +98,21 @@ class Control:
             self._add_crl(url, learnt=False)
             for url in dict.fromkeys(url for listener in listeners for url in listener.revocation.crl_urls)
         ]
-        refreshers: list[CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]]
-        refreshers = [*crls, *self._staple_refreshers()]
-        missing = []
+        if any(_follows(listener) for listener in listeners):
+            for url in await trio.to_thread.run_sync(self._store.learnt_urls):
+                if url not in self._crls and self._learnt < _MAX_LEARNT:
+                    self._learnt += 1
+                    crls.append(self._add_crl(url, learnt=True))
+        refreshers: list[_Refresher] = [*crls, *self._staple_refreshers()]
         for refresher in refreshers:
-            problem = await refresher.restore()
-            if problem is not None:
-                self._log.warning(
-                    "stored copy not used", url=display_url(refresher.state.url), problem=problem
-                )
-            if refresher.state.this_update is None:
-                missing.append(refresher)
+            await self._restore(refresher)
+        missing = [refresher for refresher in refreshers if refresher.state.this_update is None]
+        # Not earlier: workers that lost the control process before us keep their tables until then.
+        self._nursery.start_soon(self._serve_workers)
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for listener, material in zip(listeners, self._materials, strict=True):
-            if listener.revocation.follow_distribution_points and listener.revocation.check != "off":
+            if _follows(listener):
                 for ca in material.client_cas:
                     self._learn(policy.distribution_points(ca.public_bytes(Encoding.DER)))
         with trio.move_on_after(_FIRST_ROUND):
@@ -119,6 +120,11 @@ class Control:
                 await refresher.schedule.first_attempt_done.wait()
         self._change(Update(whole=False, ready=True))
         self._log.info("ready", lists=len(self._state.tables), staples=len(self._state.staples))
+
+    async def _restore(self, refresher: _Refresher) -> None:
+        problem = await refresher.restore()
+        if problem is not None:
+            self._log.warning("stored copy not used", url=display_url(refresher.state.url), problem=problem)
 
     def _add_crl(self, url: str, *, learnt: bool) -> CrlRefresher[VerifiedCrl]:
         cache = self._config.crl_cache
@@ -282,6 +288,10 @@ class _StapleObserver:
             retry_in=f"{retry_in:.1f}s",
             consequence=_staple_consequence(state),
         )
+
+
+def _follows(listener: Listener) -> bool:
+    return listener.revocation.follow_distribution_points and listener.revocation.check != "off"
 
 
 def _staple_consequence(state: SourceState) -> str:

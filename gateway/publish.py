@@ -59,8 +59,12 @@ Message = TypeVar("Message", Update, Sighting)
 
 
 def merge(state: Update, change: Update) -> Update:
-    """The state after `change`."""
-    if change.whole:
+    """The state after `change`.
+
+    A whole state that is not ready takes nothing away: it is of a control process
+    that has just been started again and has not looked at everything yet.
+    """
+    if change.whole and change.ready:
         return change
     tables, staples = {**state.tables, **change.tables}, {**state.staples, **change.staples}
     return Update(

@@ -36,12 +36,16 @@ _GENERATION = re.compile(r"-(\d+)\.table\Z", re.ASCII)
 
 
 class StoredCrl(msgspec.Struct, frozen=True):
-    """A list that was accepted once (DER), the validators it came with, and when (seconds since 1970)."""
+    """A list that was accepted once (DER), the validators it came with, and when (seconds since 1970).
+
+    `learnt` says that its URL stood in a certificate, not in the configuration.
+    """
 
     der: bytes
     etag: str | None
     last_modified: str | None
     fetched_at: float
+    learnt: bool = False
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -73,6 +77,7 @@ class _Meta(msgspec.Struct, frozen=True):
     etag: str | None
     last_modified: str | None
     fetched_at: float
+    learnt: bool = False
 
 
 class StateStore:
@@ -115,7 +120,7 @@ class StateStore:
             der = None
         if der is None:
             return Restored(problem=_set_aside(path, meta_path))
-        return Restored(StoredCrl(der, meta.etag, meta.last_modified, meta.fetched_at))
+        return Restored(StoredCrl(der, meta.etag, meta.last_modified, meta.fetched_at, meta.learnt))
 
     def save_crl(self, url: str, crl: StoredCrl) -> None:
         """Replace the list of `url`: a crash at any point leaves the old one or the new one."""
@@ -126,6 +131,7 @@ class StateStore:
             etag=crl.etag,
             last_modified=crl.last_modified,
             fetched_at=crl.fetched_at,
+            learnt=crl.learnt,
         )
         # Two files cannot be renamed at once. The checksum decides which list is in force: until it
         # is there the old list matches, from then on the new one does, under either of its names.
@@ -135,6 +141,16 @@ class StateStore:
             _rename(_next(path), path)
         except OSError as exc:
             raise _error("write", path, exc) from exc
+
+    def learnt_urls(self) -> list[str]:
+        """The URLs of the learnt lists that are kept; one whose description cannot be read is left out."""
+        urls = []
+        for path in sorted(self._crls.glob("*.json")):
+            with suppress(OSError, msgspec.DecodeError):
+                meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
+                if meta.learnt:
+                    urls.append(meta.url)
+        return urls
 
     def load_staple(self, fingerprint: str) -> bytes | None:
         """The last response saved for a certificate; None too when it cannot be read."""

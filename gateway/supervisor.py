@@ -82,7 +82,7 @@ class Supervisor:
             )
             for listener, material in zip(config.listeners, materials, strict=True)
         ]
-        sockets = self._bind()
+        sockets = self._sockets = self._bind()
         counters = Counters(self._workers, len(config.listeners))
         self._counters = counters
         control_socket = self._resources.enter_context(publish.bind(self._run_directory))
@@ -207,6 +207,8 @@ class Supervisor:
         """Drain: workers first, so that revocation goes on as long as there are connections."""
         self._stopping = True
         self._log.info("stopping", signal=received.name, drain_timeout=f"{self._config.drain_timeout:g}s")
+        # Else clients would queue for a door that nobody opens any more.
+        _close(self._sockets)
         workers = [child for child in self._children if child is not self._control]
         _signal(workers, publish.STOP)
         self._wait_for(workers, self._config.drain_timeout + _KILL_AFTER)

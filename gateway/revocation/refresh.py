@@ -147,7 +147,7 @@ class CrlRefresher(Generic[List]):
         verified = await self._put_in_force(answer.body)
         # Until this one is kept, too, the next answer counts as new, whatever it is.
         self._in_force = b""
-        stored = StoredCrl(verified.der, answer.etag, answer.last_modified, self._now())
+        stored = StoredCrl(verified.der, answer.etag, answer.last_modified, self._now(), self._source.learnt)
         # Kept last: a full disk must not keep a revocation from taking effect.
         await trio.to_thread.run_sync(self._store.save_crl, self._source.url, stored)
         self._in_force = digest

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
-from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, free_port, refused, until
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, refused, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +125,8 @@ def test_sigterm_drains_and_exits_with_0(tmp_path: Path, ca: OpensslCa, web: Web
         with client(port, ca) as held:
             gateway.process.send_signal(signal.SIGTERM)
             gateway.wait_for("stopping")
+            # Others are sent elsewhere at once, rather than left to queue.
+            until(lambda: not accepts(port), "the door to be shut")
             # A live connection is served until it ends by itself.
             for _ in range(5):
                 assert echoes(held)

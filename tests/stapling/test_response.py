@@ -208,6 +208,7 @@ class TestSigner:
     @pytest.mark.parametrize(
         ("begins", "ends", "fault"),
         [(NOW - 9 * DAY, NOW - DAY, "has expired"), (NOW + HOUR, NOW + DAY, "is not yet valid")],
+        ids=["expired", "not yet valid"],
     )
     def test_a_delegate_answers_within_its_validity(self, begins: int, ends: int, fault: str) -> None:
         delegate = CA.issue("responder", usages=OCSP_SIGNING, not_before=begins, not_after=ends)
