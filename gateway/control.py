@@ -86,10 +86,14 @@ class Control:
         with trio.open_signal_receiver(publish.STOP) as signals:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await trio.to_thread.run_sync(self._store.prepare)
-                nursery.start_soon(self._begin)
+                nursery.start_soon(self._work)
                 await anext(signals)
                 nursery.cancel_scope.cancel()
+
+    async def _work(self) -> None:
+        await trio.to_thread.run_sync(self._store.prepare)
+        await self._begin()
+        await trio.to_thread.run_sync(self._tables.sweep)
 
     async def _begin(self) -> None:
         """Put what the store has in force, then start every source; ready when each has had its chance."""

@@ -8,6 +8,7 @@ The header of the same name in csrc/ is the specification of each function.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,6 +21,7 @@ from gateway.metrics import Counter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from mmap import mmap
+    from pathlib import Path
 
 ffi: Any = _native.ffi
 lib: Any = _native.lib
@@ -180,6 +182,20 @@ class Table:
         if pointer == ffi.NULL:
             raise TableError(_text(error))
         self._pointer = ffi.gc(pointer, lib.gw_table_free)
+
+    @classmethod
+    def open(cls, path: Path, *, deep: bool) -> Self:
+        """Map the table at `path`.
+
+        Raises:
+            TableError: see `Table`.
+            OSError: it cannot be opened.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return cls(fd, deep=deep)
+        finally:
+            os.close(fd)
 
     def __len__(self) -> int:
         return int(lib.gw_table_count(self._pointer))

@@ -8,8 +8,8 @@ with what it has and connects again.
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,7 +26,6 @@ from gateway.upstream import Upstream
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
-    from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
 
@@ -221,7 +220,8 @@ class Worker:
         for key, path in self._state.tables.items():
             if path is not None and (key not in tables or before.tables.get(key) != path):
                 try:
-                    tables[key] = _open_table(path)
+                    # control has just written and checked it; the header is checked all the same.
+                    tables[key] = Table.open(Path(path), deep=False)
                 except (OSError, TableError) as exc:
                     self._log.error(
                         "table unusable", path=path, error=str(exc), consequence="the one before stays"
@@ -343,15 +343,6 @@ def _log_end(log: FilteringBoundLogger, event: RelayEvent) -> None:
         log.error("broker unreachable", **values)
     else:
         log.debug("connection ended", **values)
-
-
-def _open_table(path: str) -> Table:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # control has just written and checked it; the header is checked all the same.
-        return Table(fd, deep=False)
-    finally:
-        os.close(fd)
 
 
 def _peer(address: tuple[str, int]) -> str:

@@ -20,7 +20,7 @@ from gateway.native import Table, TableMeta, compile_table
 from gateway.revocation.crl import Succession, check_succession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from gateway.names import IssuerId
@@ -38,6 +38,9 @@ class TableStore(Protocol):
 
     def find_tables(self, issuer_key: str) -> list[Path]:
         """The tables of an issuer, newest first."""
+
+    def sweep_tables(self, keep: Iterable[Path]) -> None:
+        """Remove all others, of any issuer."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class Tables:
             await trio.to_thread.run_sync(self._sweep, key, keep)
             return table.entries
 
+    def sweep(self) -> None:
+        """Remove the tables that nothing in force is made of: of CAs that are trusted no longer. Blocking."""
+        self._store.sweep_tables({*(kept.path for kept in self._in_force.values()), *self._previous.values()})
+
     def _sweep(self, key: str, keep: set[Path]) -> None:
         # Only this issuer's: the lists of others may still be on their way back from the store.
         for path in self._store.find_tables(key):
@@ -107,7 +114,7 @@ class Tables:
         """The table that an earlier run made of this very list: its signature says so."""
         for path in self._store.find_tables(key):
             try:
-                table = _open(path)
+                table = Table.open(path, deep=True)
             except (OSError, TableError):
                 # Damaged, or of another version: it is compiled again.
                 continue
@@ -144,11 +151,3 @@ def _meta(crl: VerifiedCrl) -> TableMeta:
         this_update=crl.this_update,
         next_update=crl.next_update,
     )
-
-
-def _open(path: Path) -> Table:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return Table(fd, deep=True)
-    finally:
-        os.close(fd)

@@ -108,7 +108,7 @@ async def test_a_new_list_is_verified_put_in_force_and_kept() -> None:
     refresher = world.refresher()
     await world.run(refresher)
     assert world.installed == [7]
-    assert world.stored == Restored(StoredCrl(b"7", '"e"', "then", EPOCH))
+    assert world.stored == Restored(StoredCrl(b"7", '"e"', "then", EPOCH, learnt=True))
     state = refresher.state
     assert (state.number, state.entries, state.this_update) == (7, 1000, int(EPOCH))
     assert (state.etag, state.last_modified, state.last_success) == ('"e"', "then", EPOCH)

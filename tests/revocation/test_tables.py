@@ -1,0 +1,204 @@
+"""Which table is in force after which list, over restarts, and what is left in the directory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.errors import CrlError, StoreError
+from gateway.names import issuer_id
+from gateway.native import Table
+from gateway.revocation import table as table_module
+from gateway.revocation.crl import VerifiedCrl, verify_crl
+from gateway.revocation.table import InForce, Tables, issuer_key
+from gateway.store import StateStore
+from tests.authority import NOW, Authority, Revoked, tlv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CA = Authority.root("First CA")
+OTHER = Authority.root("Second CA")
+
+
+def crl(*serials: int, number: int = 1, ca: Authority = CA, raw_entries: bytes = b"") -> VerifiedCrl:
+    entries = [Revoked(serial) for serial in serials]
+    return verify_crl(ca.crl(entries, number=number, raw_entries=raw_entries), [ca.cert], now=NOW)
+
+
+class Process:
+    """One life of the control process on a state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "table"
+        self.told: list[tuple[str, InForce]] = []
+        self.store = StateStore(directory)
+        self.store.prepare()
+        self.tables = Tables(self.store, lambda key, in_force: self.told.append((key, in_force)))
+
+    @property
+    def paths(self) -> list[Path]:
+        """What the workers were told to open, in order."""
+        return [in_force.path for _key, in_force in self.told]
+
+    def files(self) -> set[Path]:
+        return set(self.directory.iterdir())
+
+
+def serials(path: Path) -> set[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return {serial for serial, _entry in Table(fd)}
+    finally:
+        os.close(fd)
+
+
+async def test_a_list_becomes_a_table_that_the_workers_are_told_of(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    assert await process.tables.install(crl(5, 6, 6)) == 2
+    [(key, in_force)] = process.told
+    assert key == issuer_key(issuer_id(CA.cert))
+    assert in_force.entries == 2
+    assert serials(in_force.path) == {5, 6}
+    assert process.files() == {in_force.path}
+
+
+async def test_a_newer_list_takes_its_place_under_another_name(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(5))
+    await process.tables.install(crl(5, 6, number=2))
+    old, new = process.paths
+    assert old != new
+    assert (serials(old), serials(new)) == ({5}, {5, 6})
+
+
+async def test_the_same_list_again_changes_nothing(tmp_path: Path) -> None:
+    process, same = Process(tmp_path), crl(5, 6)
+    assert await process.tables.install(same) == 2
+    assert await process.tables.install(same) == 2
+    assert len(process.told) == 1
+
+
+async def test_an_older_list_is_refused_and_the_newer_one_stays(tmp_path: Path) -> None:
+    process, older = Process(tmp_path), crl(5, number=6)
+    await process.tables.install(crl(5, 6, number=7))
+    with pytest.raises(CrlError, match=r"CRL number 6 is below 7 of the one in force: rollback\?"):
+        process.tables.check(older)
+    with pytest.raises(CrlError, match="rollback"):
+        await process.tables.install(older)
+    assert len(process.told) == 1
+    assert process.files() == set(process.paths)
+
+
+async def test_where_nothing_is_in_force_any_list_is_welcome(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.tables.check(crl(5, number=6))
+    await process.tables.install(crl(5, number=7, ca=OTHER))
+    process.tables.check(crl(5, number=6))
+
+
+async def test_a_list_with_an_entry_that_cannot_be_read_leaves_the_old_one_in_force(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(5))
+    with pytest.raises(CrlError):
+        await process.tables.install(crl(5, 6, number=2, raw_entries=tlv(0x30)))
+    assert len(process.told) == 1
+    assert process.files() == set(process.paths)
+    # The refused one has not raised the bar: a good list of its number is taken.
+    assert await process.tables.install(crl(5, 6, number=2)) == 2
+
+
+async def test_a_table_that_cannot_be_written_leaves_the_old_one_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(5))
+
+    def full(*_arguments: object) -> Path:
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process.store, "install_table", full)
+        with pytest.raises(StoreError):
+            await process.tables.install(crl(5, 6, number=2))
+    assert len(process.told) == 1
+    assert await process.tables.install(crl(5, 6, number=2)) == 2
+
+
+async def test_one_generation_back_is_kept_and_what_is_older_is_swept(tmp_path: Path) -> None:
+    """A worker may be about to open the one that was in force a moment ago."""
+    process = Process(tmp_path)
+    for number in range(1, 5):
+        await process.tables.install(crl(*range(number), number=number))
+        assert process.files() == set(process.paths[-2:])
+
+
+async def test_each_issuer_has_a_table_of_its_own(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for number in range(1, 4):
+        await process.tables.install(crl(number, number=number))
+        await process.tables.install(crl(number + 10, number=number, ca=OTHER))
+    assert process.files() == set(process.paths[-4:])
+    assert [serials(path) for path in process.paths[-2:]] == [{3}, {13}]
+    assert len({key for key, _ in process.told}) == 2
+
+
+def refuse_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_table(*_arguments: Any) -> int:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(table_module, "compile_table", compile_table)
+
+
+async def test_after_a_restart_the_table_of_the_same_list_is_used_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, same = Process(tmp_path), crl(5, 6)
+    await before.tables.install(same)
+    after = Process(tmp_path)
+    refuse_to_compile(monkeypatch)
+    assert await after.tables.install(same) == 2
+    assert after.paths == before.paths
+    assert after.files() == set(before.paths)
+
+
+async def test_after_a_restart_a_table_of_another_list_is_not_used(tmp_path: Path) -> None:
+    before = Process(tmp_path)
+    await before.tables.install(crl(5))
+    after = Process(tmp_path)
+    assert await after.tables.install(crl(5, 6)) == 2
+    assert serials(after.paths[0]) == {5, 6}
+    assert after.files() == set(after.paths)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+async def test_a_damaged_table_is_made_again(tmp_path: Path, damage: str) -> None:
+    before, same = Process(tmp_path), crl(5, 6)
+    await before.tables.install(same)
+    [path] = before.paths
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes({"flipped": bytes(content), "cut": bytes(content[:-1]), "empty": b""}[damage])
+    after = Process(tmp_path)
+    assert await after.tables.install(same) == 2
+    [made] = after.paths
+    assert serials(made) == {5, 6}
+    assert after.files() == {made}
+
+
+async def test_of_several_tables_the_one_of_the_list_is_found(tmp_path: Path) -> None:
+    before, newer = Process(tmp_path), crl(5, 6, number=2)
+    await before.tables.install(crl(5))
+    await before.tables.install(newer)
+    after = Process(tmp_path)
+    assert await after.tables.install(newer) == 2
+    assert after.paths == before.paths[-1:]
+
+
+def test_an_issuer_is_its_name_and_its_key() -> None:
+    first, second = issuer_id(CA.cert), issuer_id(Authority.root("First CA").cert)
+    assert first.name == second.name
+    assert issuer_key(first) != issuer_key(second)
+    assert issuer_key(first) == issuer_key(issuer_id(CA.cert))

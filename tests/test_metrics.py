@@ -1,0 +1,82 @@
+"""Counters add up over all workers, and a worker that dies takes only its own connections with it."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from gateway import native
+from gateway.metrics import Counter, Counters, gauge_index
+
+
+def test_a_counter_is_the_sum_of_all_workers() -> None:
+    counters = Counters(3, 1)
+    for number, page in enumerate(counters.pages):
+        native.counter(page)(Counter.ACCEPTED, number + 1)
+    assert counters.total(Counter.ACCEPTED) == 6
+
+
+def test_counters_do_not_run_into_each_other() -> None:
+    counters = Counters(1, 2)
+    count = native.counter(counters.pages[0])
+    for counter in Counter:
+        count(counter, counter + 1)
+    assert [counters.total(counter) for counter in Counter] == [counter + 1 for counter in Counter]
+    assert [counters.connections(listener) for listener in (0, 1)] == [0, 0]
+
+
+def test_a_count_can_go_down_again() -> None:
+    counters = Counters(1, 0)
+    count = native.counter(counters.pages[0])
+    count(Counter.HANDSHAKING, 2)
+    count(Counter.HANDSHAKING, -1)
+    assert counters.total(Counter.HANDSHAKING) == 1
+
+
+def test_a_listener_has_a_gauge_of_its_own_behind_all_counters() -> None:
+    assert [gauge_index(0), gauge_index(1)] == [len(Counter), len(Counter) + 1]
+
+
+def test_any_number_of_listeners_fits() -> None:
+    counters = Counters(1, 5000)
+    assert counters.connections(4999) == 0
+
+
+def test_what_a_forked_worker_counts_is_seen_here() -> None:
+    counters = Counters(2, 1)
+    pid = os.fork()
+    if pid == 0:
+        native.counter(counters.pages[1])(Counter.HANDSHAKES, 7)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert counters.total(Counter.HANDSHAKES) == 7
+
+
+def test_no_count_is_lost_among_threads() -> None:
+    counters = Counters(1, 0)
+    count = native.counter(counters.pages[0])
+
+    def add() -> None:
+        for _ in range(5000):
+            count(Counter.LOOKUPS, 1)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counters.total(Counter.LOOKUPS) == 20_000
+
+
+def test_a_worker_that_died_has_no_connections_but_keeps_its_history() -> None:
+    counters = Counters(2, 1)
+    for page in counters.pages:
+        count = native.counter(page)
+        for counter in (Counter.ACCEPTED, Counter.LIVE, Counter.HANDSHAKING):
+            count(counter, 5)
+        memoryview(page).cast("Q")[gauge_index(0)] = 5
+    counters.clear_gauges(1)
+    assert counters.total(Counter.ACCEPTED) == 10
+    assert counters.total(Counter.LIVE) == 5
+    assert counters.total(Counter.HANDSHAKING) == 5
+    assert counters.connections(0) == 5

@@ -1,0 +1,194 @@
+"""What control and workers say to each other arrives, however the kernel cuts it; nonsense ends the talk."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import publish
+from gateway.publish import Sighting, Staple, Update, difference, merge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KEYS = st.sampled_from("abcde")
+_STAPLES = st.builds(Staple, der=st.binary(max_size=8), expires=st.integers(0, 2**40))
+_STATES = st.builds(
+    Update,
+    whole=st.just(value=True),
+    ready=st.booleans(),
+    tables=st.dictionaries(_KEYS, st.text("xy/", max_size=3)),
+    staples=st.dictionaries(_KEYS, _STAPLES),
+)
+_CHANGES = st.builds(
+    Update,
+    whole=st.just(value=False),
+    ready=st.booleans(),
+    tables=st.dictionaries(_KEYS, st.none() | st.text("xy/", max_size=3)),
+    staples=st.dictionaries(_KEYS, st.none() | _STAPLES),
+)
+
+
+class Pieces(trio.abc.ReceiveStream):
+    """A stream whose bytes come in these pieces, then ends."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self.rest = data
+        self.sizes = list(sizes)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        size = min(self.sizes.pop(0) if self.sizes else len(self.rest), max_bytes or 1)
+        piece, self.rest = self.rest[:size], self.rest[size:]
+        return piece
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class Sent(trio.abc.SendStream):
+    """A stream that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self.data += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def frames(*messages: Update | Sighting) -> bytes:
+    stream = Sent()
+    for message in messages:
+        await publish.send(stream, message)
+    return stream.data
+
+
+async def heard(data: bytes, sizes: list[int] | None = None) -> list[Update]:
+    return [update async for update in publish.receive(Pieces(data, sizes or []), Update)]
+
+
+@given(st.lists(_STATES | _CHANGES, max_size=4), st.lists(st.integers(1, 40)))
+async def test_messages_arrive_as_they_were_sent_however_they_are_cut(
+    messages: list[Update], sizes: list[int]
+) -> None:
+    assert await heard(await frames(*messages), sizes) == messages
+
+
+async def test_a_sighting_arrives_as_it_was_sent() -> None:
+    sighting = Sighting(("http://crl.example/a", "http://crl.example/b"))
+    stream = Pieces(await frames(sighting), [1, 2, 3])
+    assert [message async for message in publish.receive(stream, Sighting)] == [sighting]
+
+
+@given(_STATES, _STATES)
+def test_a_difference_makes_of_one_state_the_other(told: Update, current: Update) -> None:
+    assert merge(told, difference(told, current)) == current
+
+
+@given(_STATES, _CHANGES)
+def test_a_worker_that_missed_nothing_has_what_a_new_one_is_told(state: Update, change: Update) -> None:
+    after = merge(state, change)
+    assert merge(state, difference(state, after)) == after
+    assert merge(Update(whole=True, ready=False), after) == after
+
+
+@given(_STATES)
+def test_where_nothing_changed_nothing_is_told(state: Update) -> None:
+    assert difference(state, state) == Update(whole=False, ready=state.ready)
+
+
+@given(_STATES, _CHANGES)
+def test_what_is_taken_away_leaves_no_trace(state: Update, change: Update) -> None:
+    after = merge(state, change)
+    assert None not in after.tables.values()
+    assert None not in after.staples.values()
+
+
+@given(_STATES, st.binary(min_size=1, max_size=40))
+async def test_a_frame_that_is_no_message_ends_the_talk(state: Update, garbage: bytes) -> None:
+    payload = b"\xc1" + garbage  # a byte that msgpack never uses
+    frame = len(payload).to_bytes(4) + payload
+    good = await frames(state)
+    assert await heard(good + frame + good) == [state]
+
+
+@given(st.binary(max_size=60))
+async def test_garbage_raises_nothing(garbage: bytes) -> None:
+    assert all(isinstance(update, Update) for update in await heard(garbage))
+
+
+async def test_a_message_of_another_kind_ends_the_talk() -> None:
+    assert await heard(await frames(Sighting(("http://crl.example/a",)))) == []
+
+
+async def test_a_frame_beyond_all_reason_ends_the_talk_before_its_bytes_are_awaited() -> None:
+    stream = Pieces((16 * 2**20).to_bytes(4) + bytes(100), [4, 50])
+    assert [update async for update in publish.receive(stream, Update)] == []
+    assert len(stream.rest) == 100
+
+
+async def test_a_frame_that_is_cut_off_is_not_heard() -> None:
+    frame = await frames(Update(whole=True, ready=True))
+    for length in range(len(frame)):
+        assert await heard(frame[:length]) == []
+
+
+async def test_a_message_may_be_longer_than_what_is_read_at_once() -> None:
+    update = Update(whole=True, ready=True, staples={"a": Staple(bytes(300_000), 1)})
+    assert await heard(await frames(update)) == [update]
+
+
+async def _greet(directory: Path) -> None:
+    update = Update(whole=True, ready=True, tables={"issuer": "/table"})
+    with publish.bind(directory) as bound:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+        client = await publish.connect(directory)
+        server = await listener.accept()
+        await publish.send(server, update)
+        await server.aclose()
+        assert [message async for message in publish.receive(client, Update)] == [update]
+        await client.aclose()
+
+
+async def test_only_its_owner_can_open_the_socket(tmp_path: Path) -> None:
+    publish.bind(tmp_path).close()
+    mode = (tmp_path / publish.SOCKET_NAME).stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) & 0o077 == 0
+
+
+async def test_a_worker_that_connects_is_heard(tmp_path: Path) -> None:
+    await _greet(tmp_path)
+
+
+async def test_a_directory_may_have_a_name_longer_than_a_socket_address(tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 30) / ("longer" * 30)
+    directory.mkdir(parents=True)
+    await _greet(directory)
+
+
+async def test_a_socket_that_a_crash_left_behind_is_replaced(tmp_path: Path) -> None:
+    publish.bind(tmp_path).close()
+    await _greet(tmp_path)
+
+
+async def test_nobody_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await publish.connect(tmp_path)
+    publish.bind(tmp_path).close()
+    with pytest.raises(ConnectionRefusedError):
+        await publish.connect(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        await publish.connect(tmp_path / "gone")

@@ -1,0 +1,157 @@
+"""What a listener's context allows, and to whom its sessions belong."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
+
+from gateway.errors import ConfigError
+from gateway.tls import openssl
+from gateway.tls.context import ServerContext, Verify, _session_id_context, make_context
+from tests.authority import Authority, Credential
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+
+openssl.install()
+
+CA = Authority.root("Client CA")
+OTHER_CA = Authority.root("Other CA")
+SERVER = CA.issue("server")
+CLIENT = CA.issue("device")
+
+
+def context(
+    server: Credential = SERVER,
+    *,
+    cas: Sequence[x509.Certificate] = (CA.cert,),
+    verify: Verify = "none",
+    versions: Sequence[str] = ("1.2", "1.3"),
+    name: str = "external",
+) -> ServerContext:
+    return make_context(
+        name=name,
+        chain=(server.cert, *server.chain),
+        private_key=server.key,
+        client_cas=cas,
+        verify=verify,
+        tls_versions=versions,
+    )
+
+
+def shake_hands(server: ServerContext, client: SSL.Context) -> tuple[SSL.Connection, SSL.Connection]:
+    """A handshake in memory; returns both ends."""
+    ends = SSL.Connection(server.context, None), SSL.Connection(client, None)
+    ends[0].set_accept_state()
+    ends[1].set_connect_state()
+    ends[1].set_tlsext_host_name(b"localhost")
+    for _ in range(10):
+        for this, other in (ends, ends[::-1]):
+            with suppress(SSL.WantReadError):
+                this.do_handshake()
+            while True:
+                try:
+                    other.bio_write(this.bio_read(1 << 14))
+                except SSL.WantReadError:
+                    break
+    return ends
+
+
+def client_context(version: int) -> SSL.Context:
+    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    client.set_min_proto_version(version)
+    client.set_max_proto_version(version)
+    return client
+
+
+def test_nothing_is_compressed_and_nothing_renegotiated() -> None:
+    options = context().context.set_options(0)
+    assert options & SSL.OP_NO_COMPRESSION
+    assert options & SSL.OP_NO_RENEGOTIATION
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_both_versions_are_spoken_with_forward_secrecy(version: int) -> None:
+    server, client = shake_hands(context(), client_context(version))
+    assert server.get_protocol_version() == client.get_protocol_version() == version
+    cipher = client.get_cipher_name()
+    assert cipher is not None
+    assert cipher.startswith(("ECDHE-", "TLS_"))
+    assert "GCM" in cipher or "CHACHA20" in cipher
+
+
+@pytest.mark.parametrize(("allowed", "spoken"), [("1.2", SSL.TLS1_3_VERSION), ("1.3", SSL.TLS1_2_VERSION)])
+def test_a_version_that_is_not_configured_is_not_spoken(allowed: str, spoken: int) -> None:
+    with pytest.raises(SSL.Error):
+        shake_hands(context(versions=(allowed,)), client_context(spoken))
+
+
+def test_the_whole_chain_is_sent() -> None:
+    sub = CA.intermediate("Sub CA")
+    _server, client = shake_hands(context(sub.issue("server")), client_context(SSL.TLS1_3_VERSION))
+    chain = client.get_peer_cert_chain(as_cryptography=True)
+    assert chain is not None
+    assert sub.cert in chain
+
+
+def test_the_client_is_told_which_cas_are_trusted_each_once() -> None:
+    server = context(cas=(CA.cert, OTHER_CA.cert, CA.cert), verify="optional")
+    assert [trusted.certificate for trusted in server.client_cas] == [CA.cert, OTHER_CA.cert]
+    _server, client = shake_hands(server, client_context(SSL.TLS1_2_VERSION))
+    assert [name.CN for name in client.get_client_ca_list()] == ["Client CA", "Other CA"]
+
+
+def test_sessions_are_in_tickets_alone() -> None:
+    assert context().context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
+
+
+def test_a_session_belongs_to_a_listener_its_rule_and_its_cas() -> None:
+    contexts = [
+        _session_id_context("external", "required", [CA.cert]),
+        _session_id_context("internal", "required", [CA.cert]),
+        _session_id_context("external", "optional", [CA.cert]),
+        _session_id_context("external", "required", [CA.cert, OTHER_CA.cert]),
+        _session_id_context("external", "required", [OTHER_CA.cert]),
+        _session_id_context("external", "required", []),
+    ]
+    assert len(set(contexts)) == len(contexts)
+    assert contexts[0] == _session_id_context("external", "required", [CA.cert])
+    # The longest that OpenSSL takes (SSL_MAX_SID_CTX_LENGTH).
+    assert {len(context) for context in contexts} == {32}
+
+
+def test_a_key_that_does_not_match_names_the_listener() -> None:
+    wrong = Credential(SERVER.cert, CLIENT.key)
+    with pytest.raises(ConfigError, match=r"listener external: OpenSSL does not accept its certificates: .+"):
+        context(wrong)
+
+
+def test_a_key_that_openssl_finds_too_small_names_the_listener() -> None:
+    small = CA.issue("server", key=rsa.generate_private_key(65537, 1024))
+    with pytest.raises(ConfigError, match="listener small: OpenSSL does not accept"):
+        context(small, name="small")
+
+
+def test_early_data_is_never_offered() -> None:
+    """RFC 8446, section 8: 0-RTT data can be replayed, and a PUBLISH must not be."""
+    server = context()
+    assert _early_data(server) == 0
+    # The same question where it is offered: the answer above means something.
+    openssl._binding.lib.SSL_CTX_set_max_early_data(server.context._context, 1000)
+    assert _early_data(server) == 1000
+
+
+def _early_data(server: ServerContext) -> int:
+    """How many bytes of early data the ticket that a client is given allows."""
+    _, client = shake_hands(server, client_context(SSL.TLS1_3_VERSION))
+    with pytest.raises(SSL.WantReadError):  # nothing to read, but the ticket has been
+        client.recv(1)
+    session = client.get_session()
+    assert session is not None
+    return int(openssl._binding.lib.SSL_SESSION_get_max_early_data(session._session))
