@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[Listener
     loaded = load.load(path, state_dir=state_dir)
     source = one_line(str(path))
     materials = [
-        material.load_material(listener, f"{source}: listeners[{number}]")
+        material.load_material(listener, partial(_place, source, loaded, number))
         for number, listener in enumerate(loaded.config.listeners)
     ]
     try:
@@ -155,3 +156,7 @@ def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[Listener
         raise ConfigError(f"{exc}" if state_dir else f"{source}: {exc}") from exc
     warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
     return loaded.config, materials, warnings
+
+
+def _place(source: str, loaded: load.Loaded, number: int, key: str) -> str:
+    return f"{source}: {loaded.name(f'listeners[{number}].{key}')}"

@@ -218,6 +218,12 @@ def emqx_key_misspelt(place: Place) -> tuple[str, ...]:
     return "emqx.conf: listener.ssl.external.enable_crl_checks", "line 7", "enable_crl_check"
 
 
+def emqx_unreadable_file(place: Place) -> tuple[str, ...]:
+    text = place.emqx().replace("cacertfile = ", "cacertfile = /nonexistent/")
+    place.config = place.write("emqx.conf", text)
+    return "emqx.conf: listener.ssl.external.cacertfile (line ", "/nonexistent", "cannot be read"
+
+
 def emqx_bad_duration(place: Place) -> tuple[str, ...]:
     place.config = place.write("emqx.conf", place.emqx() + "crl_cache_http_timeout = soon\n")
     return "emqx.conf: crl_cache_http_timeout", "expected a duration", '"soon"'
@@ -241,6 +247,7 @@ MISTAKES = [
     state_dir_is_a_file,
     of_no_known_kind,
     emqx_key_misspelt,
+    emqx_unreadable_file,
     emqx_bad_duration,
 ]
 

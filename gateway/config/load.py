@@ -42,10 +42,14 @@ _NOT_YET = ("proxy_protocol", "v1"), ("proxy_protocol", "v2")
 
 
 class Loaded(NamedTuple):
-    """A configuration and what to tell the operator about it: one line each, without the file's name."""
+    """A configuration and what to tell the operator about it: one line each, without the file's name.
+
+    `name` gives the key of the file that a key path of ours came from.
+    """
 
     config: Config
     warnings: list[str]
+    name: Callable[[str], str]
 
 
 def load(path: Path, *, state_dir: Path | None = None) -> Loaded:
@@ -74,7 +78,7 @@ def load(path: Path, *, state_dir: Path | None = None) -> Loaded:
         refuse_violations(config)
     except RuleError as exc:
         raise ConfigError(f"{source}: {name(exc.key)}: {exc.problem}") from exc
-    return Loaded(config, notes + [f"{name(key)}: {remark}" for key, remark in remarks(config)])
+    return Loaded(config, notes + [f"{name(key)}: {remark}" for key, remark in remarks(config)], name)
 
 
 def _read(path: Path, source: str) -> str:

@@ -28,7 +28,7 @@ from gateway.config.values import one_line
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -59,13 +59,13 @@ class ListenerMaterial:
     warnings: tuple[str, ...]
 
 
-def load_material(listener: Listener, source: str) -> ListenerMaterial:
+def load_material(listener: Listener, place: Callable[[str], str]) -> ListenerMaterial:
     """Read and check every file that the listener names. Raises ConfigError.
 
-    `source` stands in front of the key in an error: the configuration file and the
-    listener's place in it, as in "gateway.toml: listeners[0]".
+    `place` says where a key of the listener stands, as an error begins: for
+    "client_ca" "gateway.toml: listeners[0].client_ca", or what an EMQX file has there.
     """
-    return _Files(listener, source).load()
+    return _Files(listener, place).load()
 
 
 def check_state_dir(path: Path) -> None:
@@ -86,9 +86,9 @@ def check_state_dir(path: Path) -> None:
 
 
 class _Files:
-    def __init__(self, listener: Listener, source: str) -> None:
+    def __init__(self, listener: Listener, place: Callable[[str], str]) -> None:
         self.listener = listener
-        self.source = source
+        self.place = place
         self.warnings: list[str] = []
 
     def load(self) -> ListenerMaterial:
@@ -116,7 +116,7 @@ class _Files:
 
     def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
         file = f" {one_line(str(path))}:" if path is not None else ""
-        raise ConfigError(f"{self.source}.{key}:{file} {one_line(problem)}") from cause
+        raise ConfigError(f"{self.place(key)}:{file} {one_line(problem)}") from cause
 
     def warn(self, key: str, path: Path, text: str) -> None:
         self.warnings.append(one_line(f'listener "{self.listener.name}": {key}: {path}: {text}'))

@@ -65,7 +65,7 @@ class Place:
             revocation=self.revocation,
             stapling=self.stapling,
         )
-        return load_material(listener, SOURCE)
+        return load_material(listener, lambda key: f"{SOURCE}.{key}")
 
     def refusal(self) -> str:
         with pytest.raises(ConfigError) as caught:
