@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
@@ -39,6 +40,8 @@ _KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
 _SHORT_LIFE = 1.0
 _RESTART_PAUSE = 0.5
+# What a worker has open besides its connections, with some to spare.
+_OTHER_DESCRIPTORS = 64
 
 
 @dataclass
@@ -128,6 +131,7 @@ class Supervisor:
                 state_dir=self._config.state_dir,
                 pid=os.getpid(),
             )
+            self._raise_descriptor_limit()
             while True:
                 self._start_due()
                 received = signal.sigtimedwait(_SIGNALS, self._time_until_due())
@@ -142,6 +146,24 @@ class Supervisor:
                         consequence="the configuration in force stays; restart to change it",
                     )
                 self._reap()
+
+    def _raise_descriptor_limit(self) -> None:
+        """Use all the descriptors that the process may have, and say so where they are not enough.
+
+        A connection has two: its client's socket and its broker's.
+        """
+        _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        wanted = sum(listener.max_connections for listener in self._config.listeners)
+        room = self._workers * max(0, limit - _OTHER_DESCRIPTORS) // 2
+        if limit != resource.RLIM_INFINITY and room < wanted:
+            self._log.warning(
+                "descriptor limit low",
+                limit=limit,
+                connections=room,
+                max_connections=wanted,
+                consequence="beyond that clients wait in the kernel's queue; raise LimitNOFILE or ulimit -Hn",
+            )
 
     def _start_due(self) -> None:
         now = time.monotonic()

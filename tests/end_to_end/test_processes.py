@@ -135,6 +135,25 @@ def test_sigterm_drains_and_exits_with_0(tmp_path: Path, ca: OpensslCa, web: Web
         assert not gateway.lines("drain timed out")
 
 
+def test_a_reload_is_refused_and_nothing_changes(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        before = gateway.children()
+        os.killpg(gateway.process.pid, signal.SIGHUP)
+        gateway.wait_for("reload refused", "not supported yet")
+        assert echoes(held)
+        assert gateway.children() == before
+
+
+def test_too_few_descriptors_are_told_at_the_start(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, listener="max_connections = 2_000_000_000")
+    with Gateway(config, port) as gateway:
+        (line,) = gateway.lines("descriptor limit low")
+        assert "max_connections=2000000000" in line
+
+
 def test_a_signal_to_the_whole_family_drains_all_the_same(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
 ) -> None:
@@ -211,7 +230,12 @@ def test_garbage_costs_a_debug_line_and_nobody_else_notices(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, garbage: bytes
 ) -> None:
     config, port = configure(
-        tmp_path, ca, web, echo.port, listener='handshake_timeout = "1s"', extra='log = { level = "debug" }'
+        tmp_path,
+        ca,
+        web,
+        echo.port,
+        listener='handshake_timeout = "1s"\nmax_connections = 100',
+        extra='log = { level = "debug" }',
     )
     with Gateway(config, port) as gateway:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT) as stranger:
