@@ -189,9 +189,12 @@ class Web:
     """A plain web server for a directory, on a free loopback port."""
 
     def __init__(self, directory: Path) -> None:
+        web = self
+        self.requests = 0
+
         class Quiet(http.server.SimpleHTTPRequestHandler):
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-                pass
+                web.requests += 1
 
         handler = functools.partial(Quiet, directory=str(directory))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -277,14 +280,14 @@ class Mosquitto(Process):
 
 
 class OcspResponder(Process):
-    """`openssl ocsp` answering for a CA, signed by its delegate `ocsp`."""
+    """`openssl ocsp` answering for a CA, signed with the certificate `signer`."""
 
-    def __init__(self, ca: OpensslCa, *, minutes: int = 10) -> None:
+    def __init__(self, ca: OpensslCa, *, signer: str = "ocsp") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: list[str | Path] = [
             program("openssl"), "ocsp", "-index", ca.directory / "index.txt", "-port", str(self.port),
-            "-CA", ca.cert("ca"), "-rsigner", ca.cert("ocsp"), "-rkey", ca.key("ocsp"), "-nmin", str(minutes),
+            "-CA", ca.cert("ca"), "-rsigner", ca.cert(signer), "-rkey", ca.key(signer), "-nmin", "10",
         ]  # fmt: skip
         super().__init__(command, ca.directory / "ocsp.log")
 

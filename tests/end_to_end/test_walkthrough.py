@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -215,6 +216,15 @@ class TestStapling:
             said = s_client(port, ca, "device", "-status")
             assert all(line in said for line in STAPLED), said
 
+    def test_what_the_wrong_one_signed_is_logged_and_not_stapled(
+        self, tmp_path: Path, ca: OpensslCa, web: Web, mosquitto: Mosquitto
+    ) -> None:
+        with OcspResponder(ca, signer="device") as responder:
+            config, port = self.config(tmp_path, ca, web, mosquitto.port, responder.url)
+            with Gateway(config, port) as gateway:
+                gateway.wait_for("staple not refreshed", "CN=device")
+                assert "no response sent" in s_client(port, ca, "device", "-status")
+
     def test_a_revoked_server_certificate_is_an_error_and_not_stapled(
         self, tmp_path: Path, ca: OpensslCa, web: Web, mosquitto: Mosquitto
     ) -> None:
@@ -235,6 +245,27 @@ def test_a_client_that_no_list_covers_gets_unknown_ca(
     with Gateway(config, port) as gateway:
         assert "alert unknown ca" in refused(port, ca, "device")
         gateway.wait_for("client refused", "reason=no_list")
+
+
+def test_a_certificate_cannot_make_the_gateway_call_this_machine(
+    tmp_path: Path, ca: OpensslCa, web: Web, mosquitto: Mosquitto
+) -> None:
+    section = f"[pointed]\nextendedKeyUsage = clientAuth\ncrlDistributionPoints = URI:{web.url}/ca.crl\n"
+    settings = ca.directory / "openssl.cnf"
+    settings.write_text(settings.read_text() + section)
+    ca.issue("pointed", "pointed")
+    emqx, port = emqx_conf(tmp_path, ca, web, mosquitto.port)
+    config = convert(emqx)
+    text = config.read_text().replace(
+        "follow_distribution_points = false", "follow_distribution_points = true"
+    )
+    config.write_text(re.sub(r"(?m)^crl_urls = .*$", "", text))
+    with Gateway(config, port) as gateway:
+        assert "alert unknown ca" in refused(port, ca, "pointed")
+        gateway.wait_for("distribution point found", f"{web.url}/ca.crl")
+        (line, *_) = gateway.wait_for("list not refreshed", f"{web.url}/ca.crl")
+        assert "127.0.0.1" in line
+        assert web.requests == 0
 
 
 def test_a_client_without_a_certificate_is_told_so(
