@@ -1,0 +1,49 @@
+"""The C extension, typed: the only package that imports it, and the owner of its lifetimes.
+
+Bytes and numbers in, values out; every return code is checked and becomes an
+error of `gateway.errors`. Each class owns one C object (`pointer`, for this package
+alone) and releases it when it is closed or collected; objects that C borrows are
+kept alive by a reference. The header of the same name in csrc/ is the
+specification of each function.
+"""
+
+from gateway.native.binding import Check, End, OnUnavailable, Step, VerdictKind, ffi, lib
+from gateway.native.connection import Conn, HandshakeInfo, Relay, RelayEvent, die_with_parent
+from gateway.native.table import (
+    CrlParts,
+    Entry,
+    Table,
+    TableMeta,
+    compile_table,
+    serial_octets,
+    split_crl,
+)
+from gateway.native.verify import Listener, StapleSlot, Verdict, World, arm_verification, counter
+
+__all__ = [
+    "Check",
+    "Conn",
+    "CrlParts",
+    "End",
+    "Entry",
+    "HandshakeInfo",
+    "Listener",
+    "OnUnavailable",
+    "Relay",
+    "RelayEvent",
+    "StapleSlot",
+    "Step",
+    "Table",
+    "TableMeta",
+    "Verdict",
+    "VerdictKind",
+    "World",
+    "arm_verification",
+    "compile_table",
+    "counter",
+    "die_with_parent",
+    "ffi",
+    "lib",
+    "serial_octets",
+    "split_crl",
+]

@@ -1,0 +1,166 @@
+"""What decides in a handshake: tables in force, rules, staples (csrc/world.h, verify.h, staple.h)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import GatewayError, TableError
+from gateway.native.binding import (
+    Check,
+    OnUnavailable,
+    VerdictKind,
+    error_text,
+    ffi,
+    lib,
+    new_error,
+    owned,
+)
+from gateway.native.table import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from mmap import mmap
+
+    from gateway.metrics import Counter
+    from gateway.native.table import Table
+
+
+def counter(page: mmap) -> Callable[[Counter, int], None]:
+    """A function that adds to the counters of a worker's page; what it adds may be negative."""
+    buffer = ffi.from_buffer(page)
+    numbers = ffi.cast("uint64_t *", buffer)
+
+    def count(which: Counter, delta: int) -> None:
+        lib.gw_count(numbers, which, delta & 0xFFFF_FFFF_FFFF_FFFF)
+
+    # `numbers` borrows from the buffer, which keeps the page mapped.
+    count.__dict__["buffer"] = buffer
+    return count
+
+
+class World:
+    """The tables that the lookups of this process see, replaced all at once."""
+
+    def __init__(self, counters: mmap | None = None) -> None:
+        self._counters = counters
+        page = ffi.NULL if counters is None else ffi.cast("uint64_t *", ffi.from_buffer(counters))
+        self.pointer = owned(lib.gw_world_new(page), lib.gw_world_free)
+
+    def publish(self, tables: Iterable[Table]) -> None:
+        """Make these the tables in force; lookups under way finish with the old ones.
+
+        Raises:
+            TableError: they cannot be put in force; the old ones stay.
+        """
+        pointers = [table.pointer for table in tables]
+        error = new_error()
+        if not lib.gw_world_publish(self.pointer, ffi.new("gw_table *[]", pointers), len(pointers), error):
+            raise TableError(error_text(error))
+
+
+class Listener:
+    """The rules of one listener, and the CAs it trusts, for the lookups in C."""
+
+    def __init__(
+        self,
+        world: World,
+        check: Check,
+        on_unavailable: OnUnavailable,
+        *,
+        grace: float = 0.0,
+        disconnect_revoked: bool = True,
+        gauge: tuple[mmap, int] | None = None,
+    ) -> None:
+        """Make a listener without CAs.
+
+        Args:
+            world: the tables that its lookups see.
+            check: how much of a chain is looked up.
+            on_unavailable: what happens where no fresh list covers a certificate.
+            grace: seconds past nextUpdate for which a list still counts.
+            disconnect_revoked: whether live connections end when their certificate is revoked.
+            gauge: a counter page and the index in it that counts its connections.
+        """
+        self._world = world
+        self._gauge = gauge
+        self.on_unavailable = on_unavailable
+        connections = ffi.NULL
+        if gauge is not None:
+            page, index = gauge
+            connections = ffi.cast("uint64_t *", ffi.from_buffer(page)) + index
+        rules = ffi.new(
+            "gw_rules *", [check, on_unavailable, int(grace), int(disconnect_revoked), connections]
+        )
+        pointer = lib.gw_listener_new(world.pointer, rules)
+        self.pointer = owned(pointer, lib.gw_listener_free)
+
+    def add_ca(self, x509: int, *, name: bytes, key: bytes, serial: bytes, parent: int | None) -> int:
+        """Tell of a CA certificate in the listener's store, by the address of its X509 object.
+
+        Args:
+            x509: the address; the object must live as long as the listener's contexts.
+            name: DER of its subject.
+            key: DER of its SubjectPublicKeyInfo.
+            serial: content octets of its serialNumber.
+            parent: index of the CA that issued it; None if it issued itself.
+
+        Returns:
+            Its index, counted from 0.
+        """
+        error = new_error()
+        blobs = [item for blob in (name, key, serial) for item in (ffi.from_buffer(blob), len(blob))]
+        index = lib.gw_listener_add_ca(
+            self.pointer, ffi.cast("void *", x509), *blobs, -1 if parent is None else parent, error
+        )
+        if index < 0:
+            raise GatewayError(f"a CA certificate cannot be registered: {error_text(error)}")
+        return int(index)
+
+
+def arm_verification(ssl_ctx: int, mode: int) -> None:
+    """Set the extension's verify callback on the SSL_CTX at this address, with `mode` (SSL_VERIFY_…)."""
+    lib.gw_listener_arm(ffi.cast("void *", ssl_ctx), mode)
+
+
+class StapleSlot:
+    """The OCSP response that the contexts it is attached to staple (RFC 6066, section 8)."""
+
+    def __init__(self, counters: mmap | None = None) -> None:
+        self._counters = counters
+        page = ffi.NULL if counters is None else ffi.cast("uint64_t *", ffi.from_buffer(counters))
+        self.pointer = owned(lib.gw_staple_new(page), lib.gw_staple_free)
+
+    def attach(self, ssl_ctx: int) -> None:
+        """Make the SSL_CTX at this address staple from here; the slot must outlive it."""
+        if not lib.gw_staple_attach(self.pointer, ffi.cast("void *", ssl_ctx)):
+            raise GatewayError("OpenSSL refused the OCSP status callback")
+
+    def set(self, der: bytes, expires: int) -> None:
+        """Staple `der` until `expires` (seconds since 1970); empty bytes for none."""
+        if not lib.gw_staple_set(self.pointer, ffi.from_buffer(der), len(der), expires):
+            raise MemoryError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the lookup said, and why."""
+
+    kind: VerdictKind
+    let_in: bool
+    depth: int
+    error_code: int
+    entry: Entry
+    next_update: int
+
+
+def verdict_of(verdict: Any) -> Verdict:
+    """A gw_verdict as a value."""
+    return Verdict(
+        kind=VerdictKind(verdict.verdict),
+        let_in=bool(verdict.let_in),
+        depth=verdict.depth,
+        error_code=verdict.error_code,
+        entry=Entry(verdict.entry.revocation_date, verdict.entry.reason),
+        next_update=verdict.next_update,
+    )
