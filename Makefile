@@ -85,7 +85,7 @@ tsan:
 
 valgrind:
 	@$(MAKE) --no-print-directory run-ctests KIND=plain \
-	  UNDER="valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite"
+	  UNDER="valgrind --quiet --fair-sched=yes --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite"
 
 .SECONDARY:
 
