@@ -61,7 +61,7 @@ def main() -> None:
 @_config_options
 def serve(path: Path, state_dir: Path | None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
-    # Only here: the other commands need no OpenSSL and no extension.
+    # Only here and in check: the other commands do without OpenSSL and the extension.
     from gateway.supervisor import Supervisor  # noqa: PLC0415
 
     config, materials, warnings = _read(path, state_dir)
@@ -83,7 +83,13 @@ def serve(path: Path, state_dir: Path | None) -> None:
 @_config_options
 def check(path: Path, state_dir: Path | None) -> None:
     """Find all that can be known of a configuration without listening; exit code 0 or 1."""
-    config, _, warnings = _read(path, state_dir)
+    from gateway.supervisor import make_contexts  # noqa: PLC0415 - as above
+
+    config, materials, warnings = _read(path, state_dir)
+    try:
+        make_contexts(config, materials)
+    except ConfigError as exc:
+        raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     for warning in warnings:
         click.echo(f"{path}: warning: {warning}", err=True)
     names = ", ".join(listener.name for listener in config.listeners)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Address, Config
+    from gateway.tls.context import ServerContext
 
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _BACKLOG = 4096
@@ -69,22 +70,12 @@ class Supervisor:
         self._log = get_logger(process="supervisor")
         self._stopping = False
         self._resources = ExitStack()
-        openssl.install()
+        # First: what a bad certificate stops shall not have made a directory or bound a port.
+        servers = make_contexts(config, materials)
         self._workers = _worker_count(config)
         self._run_directory = config.state_dir / "run"
         self._run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock()
-        servers = [
-            make_context(
-                name=listener.name,
-                chain=material.chain,
-                private_key=material.private_key,
-                client_cas=material.client_cas,
-                verify=listener.verify,
-                tls_versions=listener.tls_versions,
-            )
-            for listener, material in zip(config.listeners, materials, strict=True)
-        ]
         sockets = self._sockets = self._bind()
         counters = Counters(self._workers, len(config.listeners))
         self._counters = counters
@@ -282,6 +273,27 @@ class Supervisor:
                     sockets[index][number].append(listening)
                 self._log.info("listening", listener=listener.name, address=_name(bound[0]))
         return sockets
+
+
+def make_contexts(config: Config, materials: Sequence[ListenerMaterial]) -> list[ServerContext]:
+    """A TLS context for each listener, in the configuration's order.
+
+    Raises:
+        ConfigError: OpenSSL does not take a certificate, a key or a CA.
+        UnsupportedOpenSSLError: it is not one that was tested.
+    """
+    openssl.install()
+    return [
+        make_context(
+            name=listener.name,
+            chain=material.chain,
+            private_key=material.private_key,
+            client_cas=material.client_cas,
+            verify=listener.verify,
+            tls_versions=listener.tls_versions,
+        )
+        for listener, material in zip(config.listeners, materials, strict=True)
+    ]
 
 
 def _listen(address: Address, count: int, defer: int) -> list[socket.socket]:

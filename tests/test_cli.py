@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway import __version__
 from gateway.cli import main
@@ -218,6 +219,12 @@ def emqx_key_misspelt(place: Place) -> tuple[str, ...]:
     return "emqx.conf: listener.ssl.external.enable_crl_checks", "line 7", "enable_crl_check"
 
 
+def key_too_short_for_openssl(place: Place) -> tuple[str, ...]:
+    short = rsa.generate_private_key(65537, 1024)
+    place.authority.issue("server", key=short).write(place.config.parent, "server")
+    return "gateway.toml: listener ", "OpenSSL does not accept", "key too small"
+
+
 def emqx_unreadable_file(place: Place) -> tuple[str, ...]:
     text = place.emqx().replace("cacertfile = ", "cacertfile = /nonexistent/")
     place.config = place.write("emqx.conf", text)
@@ -247,6 +254,7 @@ MISTAKES = [
     state_dir_is_a_file,
     of_no_known_kind,
     emqx_key_misspelt,
+    key_too_short_for_openssl,
     emqx_unreadable_file,
     emqx_bad_duration,
 ]
