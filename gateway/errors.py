@@ -46,9 +46,5 @@ class StoreError(GatewayError):
     """The state directory cannot be written; what was there stays."""
 
 
-class HandshakeError(GatewayError):
-    """A TLS handshake failed."""
-
-
 class UpstreamError(GatewayError):
     """No broker could be reached."""
