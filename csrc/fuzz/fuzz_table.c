@@ -21,18 +21,18 @@ static void expect(int condition) {
 
 /* repair makes |file| one whose header is believed, if its counts can be. Returns the length it needs, or 0. */
 static size_t repair(uint8_t *file, size_t room) {
-  gw_table_header header;
-  gw_table_layout layout;
-  memcpy(&header, file, sizeof header);
-  memcpy(header.magic, GW_TABLE_MAGIC, sizeof header.magic);
-  header.format = GW_TABLE_FORMAT;
-  memcpy(file, &header, sizeof header);
-  if (!gw_table_lay_out(&header, &layout) || layout.total > room) {
+  gw_table_image image = {.map = file};
+  gw_table_header *header = &image.header;
+  memcpy(header, file, sizeof *header);
+  memcpy(header->magic, GW_TABLE_MAGIC, sizeof header->magic);
+  header->format = GW_TABLE_FORMAT;
+  memcpy(file, header, sizeof *header);
+  if (!gw_table_lay_out(&image) || image.total > room) {
     return 0;
   }
-  header.header_checksum = gw_table_header_checksum(file, &layout);
-  memcpy(file, &header, sizeof header);
-  return layout.total;
+  header->header_checksum = gw_table_header_checksum(&image);
+  memcpy(file, header, sizeof *header);
+  return image.total;
 }
 
 static void look_up(const gw_table *table, const uint8_t *data, size_t length) {

@@ -118,7 +118,7 @@ static void zero_and_negative_serials_are_ordinary(void) {
 
 static void a_serial_of_any_length_is_found(void) {
   uint8_t serial[200];
-  for (size_t widest = 1; widest <= 60; widest++) { /* every width of key, with and without long serials */
+  for (size_t widest = 1; widest <= 60; widest++) { /* with and without long serials */
     bytes entries = {0};
     for (size_t length = 1; length <= widest; length++) {
       memset(serial, 0x11, sizeof serial);
@@ -269,36 +269,53 @@ static void random_short_serials_agree_with_a_set(void) {
   }
 }
 
-/* A bucket is the leading bits of a hash and the table is in order of buckets:
- * the first of a big table are those that share a bucket in a small one. */
-static void serials_that_share_one_bucket_are_found(void) {
-  enum { MANY = 400000, FEW = 300 };
-  bytes entries = {0}, few = {0};
+/* gather adds |wanted| serials, numbered from |*i| on, that all belong into the last slot of a table of |entries|. */
+static void gather(bytes *list, size_t wanted, size_t entries, uint64_t *i) {
+  gw_table_image image = {.header.slots = entries * 3 / 2 + 8};
+  uint64_t seed = gw_table_digest((const uint8_t *)"signature", 9, 1);
   uint8_t serial[16];
-  uint32_t key[GW_TABLE_WORDS];
-  for (uint64_t i = 0; i < MANY; i++) {
-    numbered(RANDOM, i, 1, serial);
-    add(&entries, serial, sizeof serial);
+  for (size_t found = 0; found < wanted; ++*i) {
+    numbered(RANDOM, *i, 1, serial);
+    if (gw_table_home(&image, gw_table_digest(serial, sizeof serial, seed)) == image.header.slots - 1) {
+      add(list, serial, sizeof serial);
+      found++;
+    }
   }
-  gw_table *table = table_of(&entries);
-  for (uint64_t i = 0; i < FEW; i++) {
-    size_t length = sizeof serial;
-    CHECK(gw_table_at(table, i, serial, &length, NULL));
-    gw_table_key(serial, length, 4, key);
-    CHECK(gw_table_bucket(key, 4, 8) == 0);
-    add(&few, serial, length);
-    add(&few, serial, length); /* 600 entries, so 256 buckets, of which all but the first are empty */
+}
+
+static void serials_that_belong_into_one_slot_are_found(void) {
+  enum { FEW = 300 };
+  bytes entries = {0}, twice = {0}, strangers = {0};
+  gw_crl_entry entry;
+  uint64_t i = 0;
+  size_t position = 0;
+  gather(&entries, FEW, 2 * FEW, &i);
+  gather(&strangers, 50, 2 * FEW, &i);
+  bytes_add(&twice, entries.at, entries.length);
+  bytes_add(&twice, entries.at, entries.length);
+  gw_table *table = table_of(&twice);
+  CHECK(gw_table_count(table) == FEW);
+  check_every_index(table);
+  while (gw_crl_next_entry(entries.at, entries.length, &position, &entry, NULL)) {
+    CHECK(finds(table, entry.serial, entry.serial_length));
   }
-  gw_table *crowded = table_of(&few);
-  CHECK(gw_table_count(crowded) == FEW);
-  check_every_index(crowded);
-  for (uint64_t i = FEW; i < 50000; i++) {
-    size_t length = sizeof serial;
-    CHECK(gw_table_at(table, i, serial, &length, NULL));
-    CHECK(!finds(crowded, serial, length));
+  for (position = 0; gw_crl_next_entry(strangers.at, strangers.length, &position, &entry, NULL);) {
+    CHECK(!finds(table, entry.serial, entry.serial_length));
   }
-  gw_table_free(crowded);
+  bytes_free(&entries);
+  bytes_free(&strangers);
   gw_table_free(table);
+}
+
+static void serials_that_were_chosen_to_meet_are_refused(void) {
+  enum { MANY = GW_TABLE_REACH + 8 };
+  bytes entries = {0};
+  gw_error error;
+  uint64_t count, i = 0;
+  gather(&entries, MANY, MANY, &i);
+  CHECK(compile_to(&entries, &count, &error) == -1);
+  CHECK(strstr(error.text, "one hash") != NULL);
+  bytes_free(&entries);
 }
 
 static void meta_comes_back_and_lives_with_the_table(void) {
@@ -438,7 +455,7 @@ static void a_body_of_garbage_never_leads_out_of_the_map(void) {
     bytes entries = {0};
     gw_error error;
     uint64_t count;
-    uint8_t serial[40];
+    uint8_t serial[40] = {0};
     for (uint64_t i = 0; i < 200; i++) {
       numbered(RANDOM, i, 1, serial);
       add(&entries, serial, i % 5 == 0 ? 30 : 16);
@@ -477,7 +494,8 @@ int main(void) {
   RUN(duplicates_are_kept_once_with_the_earliest_date);
   RUN(every_member_is_found_and_no_stranger);
   RUN(random_short_serials_agree_with_a_set);
-  RUN(serials_that_share_one_bucket_are_found);
+  RUN(serials_that_belong_into_one_slot_are_found);
+  RUN(serials_that_were_chosen_to_meet_are_refused);
   RUN(meta_comes_back_and_lives_with_the_table);
   RUN(the_last_reference_unmaps);
   RUN(a_bad_entry_is_refused_with_its_place);
