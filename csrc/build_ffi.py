@@ -17,6 +17,7 @@ SOURCES = [
     "verify",
     "staple",
     "conn",
+    "front",
     "relay_link",
     "relay_loop",
     "relay",
@@ -33,6 +34,7 @@ PUBLIC = [
     "verify",
     "staple",
     "conn",
+    "front",
     "relay",
     "process",
 ]

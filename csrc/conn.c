@@ -1,6 +1,8 @@
 #include "conn.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,6 +35,10 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
   }
   gw_openssl.SSL_set_accept_state(conn->ssl);
   conn->fd = fd;
+  socklen_t length = sizeof conn->address;
+  if (getpeername(fd, (struct sockaddr *)&conn->address, &length) != 0) {
+    conn->address.sin6_family = 0; /* gone already */
+  }
   conn->verification.listener = listener;
   conn->verification.verdict.entry.reason = -1;
   uint64_t *gauge = gw_listener_rules(listener)->connections;
@@ -161,32 +167,52 @@ uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length) {
 
 void gw_free(void *memory) { free(memory); }
 
+void gw_conn_peer(const gw_conn *conn, gw_peer *peer) {
+  char host[INET6_ADDRSTRLEN];
+  int family = conn->address.sin6_family;
+  struct sockaddr_in ip4;
+  memcpy(&ip4, &conn->address, sizeof ip4);
+  const void *octets = family == AF_INET ? (const void *)&ip4.sin_addr : (const void *)&conn->address.sin6_addr;
+  peer->text[0] = '\0';
+  if (family != 0 && inet_ntop(family, octets, host, sizeof host) != NULL) {
+    /* The port stands at the same place in both. */
+    (void)snprintf(peer->text, sizeof peer->text, family == AF_INET ? "%s:%u" : "[%s]:%u", host, ntohs(ip4.sin_port));
+  }
+}
+
 /* Closing a socket with unread data sends a reset, which overtakes the alert or
  * close_notify just sent: the client would see "connection reset" and no reason. */
-static void close_softly(int fd) {
+static void close_softly(int fd, int drained) {
   char last[LAST_READ_SIZE];
-  if (shutdown(fd, SHUT_WR) == 0) {
+  if (!drained && shutdown(fd, SHUT_WR) == 0) {
     for (int i = 0; i < LAST_READS && recv(fd, last, sizeof last, MSG_DONTWAIT) > 0; i++) {
     }
   }
   (void)close(fd);
 }
 
-void gw_conn_free(gw_conn *conn) {
-  if (conn == NULL) {
+void gw_conn_close(gw_conn *conn) {
+  if (conn->ssl == NULL) {
     return;
   }
   if (conn->established) {
-    gw_openssl.ERR_clear_error();
     (void)gw_openssl.SSL_shutdown(conn->ssl);
+    gw_openssl.ERR_clear_error(); /* or it would be taken for an error of the next connection */
   }
   gw_openssl.SSL_free(conn->ssl);
-  close_softly(conn->fd);
+  conn->ssl = NULL;
+  close_softly(conn->fd, conn->drained);
   uint64_t *gauge = gw_listener_rules(conn->verification.listener)->connections;
   if (gauge != NULL) {
     (void)__atomic_fetch_sub(gauge, 1, __ATOMIC_RELAXED);
   }
-  gw_chain_free(conn->verification.chain);
-  free(conn->verification.leaf_der);
-  free(conn);
+}
+
+void gw_conn_free(gw_conn *conn) {
+  if (conn != NULL) {
+    gw_conn_close(conn);
+    gw_chain_free(conn->verification.chain);
+    free(conn->verification.leaf_der);
+    free(conn);
+  }
 }

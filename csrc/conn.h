@@ -1,27 +1,39 @@
 /* conn.h - one client connection from accept to the end.
  *
- * The worker's Python thread owns it during the handshake and steps it when
- * trio says that the socket is ready; gw_relay_adopt passes it to the relay
- * thread. Exactly one thread touches it at a time. */
+ * The worker's Python thread owns it during the handshake (front.h); gw_relay_adopt
+ * passes it to the relay thread. Exactly one thread touches it at a time. */
 #ifndef GW_CONN_H
 #define GW_CONN_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "error.h"
+#include "node.h"
 #include "openssl_table.h"
 #include "verify.h"
 
-/* Open to the relay; Python sees an opaque type. */
+/* Open to the front and the relay; Python sees an opaque type. */
 typedef struct gw_conn {
-  SSL *ssl;                     /* owned */
+  SSL *ssl;                     /* owned; NULL once closed */
   int fd;                       /* owned; the client's socket, non-blocking */
   int established;              /* the handshake is over, close_notify makes sense */
+  int drained;                  /* the client has said that it sends no more, and all of it was read */
+  gw_node node;                 /* in its front's list, until the handshake is over */
+  int64_t accepted_ms;          /* the front's: gw_now_ms() at accept */
+  uint32_t awaited;             /* the front's: what its epoll reports of |fd|; 0 when not registered */
+  struct sockaddr_in6 address;  /* the client's: sockaddr_in where sin6_family is AF_INET, none where it is 0 */
   gw_verification verification; /* owns chain and leaf_der */
 } gw_conn;
 
-enum { GW_HANDSHAKE_FAILED, GW_HANDSHAKE_DONE, GW_HANDSHAKE_WANT_READ, GW_HANDSHAKE_WANT_WRITE };
+enum {
+  GW_HANDSHAKE_FAILED,
+  GW_HANDSHAKE_DONE,
+  GW_HANDSHAKE_WANT_READ,
+  GW_HANDSHAKE_WANT_WRITE,
+  GW_HANDSHAKE_TIMED_OUT /* of a front alone */
+};
 
 /* gw_conn_new makes the server side of a TLS connection on |fd| (connected,
  * non-blocking). On success the connection owns |fd|. NULL with |error|, and |fd| stays the caller's. */
@@ -53,8 +65,18 @@ void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 
-/* gw_conn_free sends close_notify if the connection is established and the
- * socket takes it at once, closes the socket and frees everything. NULL is fine. */
+/* gw_conn_peer writes the client's address, "192.0.2.1:40000" or "[2001:db8::1]:40000", or "" where it is not known. */
+typedef struct {
+  char text[64];
+} gw_peer;
+void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
+
+/* gw_conn_close sends close_notify if the connection is established and the
+ * socket takes it at once, closes the socket and frees all of TLS; who the client
+ * is stays known. A second call does nothing. */
+void gw_conn_close(gw_conn *conn);
+
+/* gw_conn_free closes and frees everything. NULL is fine. */
 void gw_conn_free(gw_conn *conn);
 
 #endif

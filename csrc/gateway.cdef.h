@@ -124,7 +124,13 @@ int gw_staple_attach(gw_staple *staple, void *ssl_ctx);
 
 /* conn.h */
 typedef struct gw_conn gw_conn;
-enum { GW_HANDSHAKE_FAILED, GW_HANDSHAKE_DONE, GW_HANDSHAKE_WANT_READ, GW_HANDSHAKE_WANT_WRITE };
+enum {
+  GW_HANDSHAKE_FAILED,
+  GW_HANDSHAKE_DONE,
+  GW_HANDSHAKE_WANT_READ,
+  GW_HANDSHAKE_WANT_WRITE,
+  GW_HANDSHAKE_TIMED_OUT
+};
 typedef struct {
   gw_verdict verdict;
   int resumed;
@@ -139,7 +145,35 @@ int gw_conn_judge(gw_conn *conn);
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
 void gw_free(void *memory);
+typedef struct {
+  char text[64];
+} gw_peer;
+void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 void gw_conn_free(gw_conn *conn);
+
+/* front.h */
+typedef struct gw_front gw_front;
+typedef struct {
+  gw_conn *conn;
+  int result;
+  int clear;
+  gw_error error;
+} gw_arrival;
+gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
+void gw_front_free(gw_front *front);
+int gw_front_fd(const gw_front *front);
+size_t gw_front_count(const gw_front *front);
+int gw_front_listen(gw_front *front, int listening, gw_error *error);
+void gw_front_stop_listening(gw_front *front);
+typedef struct {
+  int quota;
+  int turn_away;
+  int accepted;
+  int code;
+  int busy;
+} gw_intake;
+int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most);
+int64_t gw_front_patience(const gw_front *front);
 
 /* relay.h */
 typedef struct gw_relay gw_relay;
@@ -160,13 +194,16 @@ typedef struct {
   uint64_t bytes_out;
   int64_t duration_ms;
   gw_verdict verdict;
-  char peer[64];
+  gw_peer peer;
+  gw_listener *listener;
   char detail[96];
   uint8_t *leaf_der;
   size_t leaf_der_length;
+  gw_conn *conn;
 } gw_relay_event;
 typedef struct {
   int64_t linger_ms;
+  int64_t connect_ms;
   size_t events_max;
 } gw_relay_options;
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);

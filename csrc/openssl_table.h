@@ -21,7 +21,6 @@ typedef struct evp_pkey_st EVP_PKEY;
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
 typedef struct stack_st_X509 Cryptography_STACK_OF_X509;
-typedef struct ssl_cipher_st SSL_CIPHER;
 
 /* X(name, result, parameters): the spelling is cffi's, so that the types compare as text. */
 #define GW_OPENSSL_FUNCTIONS(X)                                                          \
@@ -32,7 +31,6 @@ typedef struct ssl_cipher_st SSL_CIPHER;
   X(SSL_do_handshake, int, (SSL *))                                                      \
   X(SSL_read, int, (SSL *, void *, int))                                                 \
   X(SSL_write, int, (SSL *, void *, int))                                                \
-  X(SSL_pending, int, (SSL *))                                                           \
   X(SSL_shutdown, int, (SSL *))                                                          \
   X(SSL_get_error, int, (SSL *, int))                                                    \
   X(SSL_session_reused, int, (SSL *))                                                    \
@@ -98,7 +96,9 @@ enum {
   GW_X509_V_ERR_CRL_HAS_EXPIRED = 12,
   GW_X509_V_ERR_OUT_OF_MEM = 17,
   GW_X509_V_ERR_CERT_REVOKED = 23,
-  GW_V_ASN1_NEG_INTEGER = 0x102
+  GW_V_ASN1_NEG_INTEGER = 0x102,
+  /* ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING): a FIN without close_notify. */
+  GW_SSL_UNEXPECTED_EOF = 20 << 23 | 294
 };
 
 /* gw_openssl_count returns the number of functions in the table. */

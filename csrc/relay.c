@@ -12,7 +12,7 @@
 #include "relay_link.h"
 #include "relay_loop.h"
 
-enum { DEFAULT_LINGER_MS = 30000, DEFAULT_EVENTS_MAX = 65536 };
+enum { DEFAULT_LINGER_MS = 30000, DEFAULT_CONNECT_MS = 5000, DEFAULT_EVENTS_MAX = 65536 };
 
 /* Signals are for Python's main thread, and SIGPIPE for nobody: SSL_write uses
  * write(2). Those that a fault raises stay, so that debuggers and sanitizers see them. */
@@ -47,6 +47,7 @@ static gw_relay *relay_alloc(gw_world *world, const gw_relay_options *options) {
   relay->world = world;
   relay->counters = gw_world_counters(world);
   relay->linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
+  relay->connect_ms = options->connect_ms > 0 ? options->connect_ms : DEFAULT_CONNECT_MS;
   relay->events_max = options->events_max > 0 ? options->events_max : DEFAULT_EVENTS_MAX;
   relay->epoll = epoll_create1(EPOLL_CLOEXEC);
   relay->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -57,6 +58,7 @@ static gw_relay *relay_alloc(gw_world *world, const gw_relay_options *options) {
   gw_list_init(&relay->events);
   gw_list_init(&relay->links);
   gw_list_init(&relay->lingering);
+  gw_list_init(&relay->connecting);
   gw_list_init(&relay->condemned);
   gw_list_init(&relay->ended);
   return relay;
@@ -98,6 +100,7 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
   (void)pthread_mutex_lock(&relay->lock);
   if (relay->stop) {
     (void)pthread_mutex_unlock(&relay->lock);
+    link->conn = NULL; /* the caller's still */
     gw_link_free(link);
     return gw_fail(error, "the relay has been stopped");
   }
@@ -138,8 +141,7 @@ int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
   if (link == NULL) {
     return 0;
   }
-  *event = link->event;
-  link->event.leaf_der = NULL; /* the caller's now */
+  gw_link_tell(link, event);
   gw_link_free(link);
   return 1;
 }

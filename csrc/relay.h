@@ -21,7 +21,7 @@ enum {
   GW_END_BROKER_CLOSED,   /* both directions finished, the broker first */
   GW_END_CLIENT_LOST,     /* reset or TLS error on the client's side; what was received until then was delivered */
   GW_END_BROKER_LOST,     /* reset on the broker's side; what it had sent was delivered */
-  GW_END_BROKER_REFUSED,  /* the connection to the broker could not be made; close_notify was sent */
+  GW_END_BROKER_REFUSED,  /* the connection to the broker could not be made in time: |conn| is the reader's again */
   GW_END_REVOKED,         /* its certificate is revoked now; close_notify was sent */
   GW_END_LINGERED,        /* one side finished, and then no byte moved for linger_ms */
   GW_END_STOPPED          /* the relay was stopped or drained */
@@ -33,15 +33,18 @@ typedef struct {
   uint64_t bytes_in;     /* plain bytes received from the client, without the preface */
   uint64_t bytes_out;    /* plain bytes received from the broker */
   int64_t duration_ms;   /* in the relay */
-  gw_verdict verdict;    /* GW_END_REVOKED: depth, date, reason */
-  char peer[64];         /* "192.0.2.1:40000" or "[2001:db8::1]:40000"; empty where the client was gone at adoption */
+  gw_verdict verdict;    /* of the client when it was last looked up */
+  gw_peer peer;          /* the client's address */
+  gw_listener *listener; /* where it came in; borrowed */
   char detail[96];       /* errno or OpenSSL's reason, or empty */
   uint8_t *leaf_der;     /* GW_END_REVOKED: the client's certificate, to be released with gw_free; else NULL */
   size_t leaf_der_length;
+  gw_conn *conn;         /* GW_END_BROKER_REFUSED: nothing was read from it; to be adopted anew or freed; else NULL */
 } gw_relay_event;
 
 typedef struct {
   int64_t linger_ms;     /* half-closed and silent for so long: closed; 0 for the default 30000 */
+  int64_t connect_ms;    /* the broker's socket may take so long to connect; 0 for the default 5000 */
   size_t events_max;     /* events kept while nobody reads them; the oldest go first; 0 for the default 65536 */
 } gw_relay_options;
 
@@ -71,7 +74,8 @@ size_t gw_relay_live(gw_relay *relay);
 
 /* gw_relay_event_fd returns a descriptor that is readable while events wait
  * (an eventfd, owned by the relay). gw_relay_next_event takes the oldest: 1, or
- * 0 when none is left (the descriptor is then cleared). One reader. */
+ * 0 when none is left (the descriptor is then cleared). One reader. Ordinary ends
+ * are told in batches, up to a tenth of a second late; others at once. */
 int gw_relay_event_fd(gw_relay *relay);
 int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);
 

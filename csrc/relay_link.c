@@ -32,10 +32,10 @@
  * and a copy for each message that the sink takes at once, which is nearly all. */
 #include "relay_link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -47,9 +47,6 @@
 /* "The length MUST NOT exceed 2^14 bytes" (RFC 8446, section 5.1). */
 enum { RECORD_MAX = 16384 };
 _Static_assert((int)GW_SCRATCH_SIZE >= (int)RECORD_MAX, "a read has room for a whole record");
-
-/* ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING): a FIN without close_notify. */
-static const unsigned long UNEXPECTED_EOF = 20UL << 23 | 294UL;
 
 typedef enum { MOVED, BLOCKED, FINISHED, LOST } outcome;
 
@@ -75,8 +72,8 @@ gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *pr
   }
   link->conn = conn;
   link->upstream = upstream;
-  link->event.id = id;
-  link->event.end = GW_END_NONE;
+  link->id = id;
+  link->end = GW_END_NONE;
   return link;
 }
 
@@ -90,30 +87,8 @@ static void drop_pending(gw_flow *flow) {
 void gw_link_free(gw_link *link) {
   drop_pending(&link->flows[GW_IN]);
   drop_pending(&link->flows[GW_OUT]);
-  free(link->event.leaf_der);
+  gw_conn_free(link->conn);
   free(link);
-}
-
-static void note_peer(int fd, char *text, size_t size) {
-  struct sockaddr_storage address;
-  socklen_t length = sizeof address;
-  char host[INET6_ADDRSTRLEN];
-  if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) {
-    return;
-  }
-  if (address.ss_family == AF_INET) {
-    struct sockaddr_in ip4;
-    memcpy(&ip4, &address, sizeof ip4);
-    if (inet_ntop(AF_INET, &ip4.sin_addr, host, sizeof host) != NULL) {
-      (void)snprintf(text, size, "%s:%u", host, ntohs(ip4.sin_port));
-    }
-  } else if (address.ss_family == AF_INET6) {
-    struct sockaddr_in6 ip6;
-    memcpy(&ip6, &address, sizeof ip6);
-    if (inet_ntop(AF_INET6, &ip6.sin6_addr, host, sizeof host) != NULL) {
-      (void)snprintf(text, size, "[%s]:%u", host, ntohs(ip6.sin6_port));
-    }
-  }
 }
 
 static int is_connected(int fd) {
@@ -124,11 +99,8 @@ static int is_connected(int fd) {
 
 void gw_link_prepare(gw_link *link) {
   const int on = 1;
-  /* These fail on Unix sockets, which need neither; the relay works without them. */
-  (void)setsockopt(link->conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  /* Fails on Unix sockets, which do not need it. */
   (void)setsockopt(link->upstream, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  (void)setsockopt(link->conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  note_peer(link->conn->fd, link->event.peer, sizeof link->event.peer);
   link->connecting = !is_connected(link->upstream);
 }
 
@@ -142,21 +114,18 @@ int gw_link_connected(gw_link *link) {
     error = errno;
   }
   if (error != 0) {
-    gw_link_cause(link, GW_END_BROKER_REFUSED, error);
+    gw_link_cause(link, GW_END_BROKER_REFUSED, error, NULL);
     return 0;
   }
   link->connecting = 0;
   return 1;
 }
 
-void gw_link_cause(gw_link *link, int end, int error) {
-  if (link->event.end != GW_END_NONE) {
-    return;
-  }
-  link->event.end = end;
-  if (error != 0) {
-    errno = error;
-    (void)snprintf(link->event.detail, sizeof link->event.detail, "%m");
+void gw_link_cause(gw_link *link, int end, int error, const char *reason) {
+  if (link->end == GW_END_NONE) {
+    link->end = end;
+    link->error = error;
+    link->reason = reason;
   }
 }
 
@@ -179,7 +148,7 @@ static void client_lost(gw_link *link) {
 }
 
 void gw_link_gone(gw_link *link, int side, int error) {
-  gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, error);
+  gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, error, NULL);
   if (side == GW_CLIENT) {
     client_lost(link);
   } else {
@@ -196,24 +165,23 @@ static void out_of_memory(gw_link *link, int flow) {
 
 static void tls_failed(gw_link *link, int kind, int error) {
   unsigned long code = gw_openssl.ERR_peek_error();
-  if ((kind == GW_SSL_ERROR_SSL && code == UNEXPECTED_EOF) || (kind == GW_SSL_ERROR_SYSCALL && error == 0)) {
-    if (link->event.end == GW_END_NONE) {
-      (void)snprintf(link->event.detail, sizeof link->event.detail, "no close_notify");
-    }
-    gw_link_cause(link, GW_END_CLIENT_CLOSED, 0);
+  if ((kind == GW_SSL_ERROR_SSL && code == GW_SSL_UNEXPECTED_EOF) || (kind == GW_SSL_ERROR_SYSCALL && error == 0)) {
+    gw_link_cause(link, GW_END_CLIENT_CLOSED, 0, "no close_notify");
   } else if (kind == GW_SSL_ERROR_SSL) {
     const char *reason = gw_openssl.ERR_reason_error_string(code);
-    if (link->event.end == GW_END_NONE) {
-      (void)snprintf(link->event.detail, sizeof link->event.detail, "%s", reason != NULL ? reason : "TLS error");
-    }
-    gw_link_cause(link, GW_END_CLIENT_LOST, 0);
+    gw_link_cause(link, GW_END_CLIENT_LOST, 0, reason != NULL ? reason : "TLS error");
   } else {
-    gw_link_cause(link, GW_END_CLIENT_LOST, error);
+    gw_link_cause(link, GW_END_CLIENT_LOST, error, NULL);
   }
+  gw_openssl.ERR_clear_error();
   client_lost(link);
 }
 
-/* after_tls says what a call that returned |result| came to; |wants| gets what it waits for. */
+/* The thread's queue of errors is empty before each call, since whoever fails
+ * empties it: what SSL_get_error would take for an error of this connection
+ * must not be one of another's.
+ *
+ * after_tls says what a call that returned |result| came to; |wants| gets what it waits for. */
 static outcome after_tls(gw_link *link, int result, uint32_t *wants) {
   int error = errno;
   int kind = gw_openssl.SSL_get_error(link->conn->ssl, result);
@@ -235,7 +203,6 @@ static outcome after_tls(gw_link *link, int result, uint32_t *wants) {
 static outcome read_client(gw_link *link, uint8_t *into, size_t room, size_t *got) {
   gw_flow *flow = &link->flows[GW_IN];
   flow->source_wants = EPOLLIN;
-  gw_openssl.ERR_clear_error();
   errno = 0;
   int result = gw_openssl.SSL_read(link->conn->ssl, into, (int)room);
   *got = result > 0 ? (size_t)result : 0;
@@ -256,12 +223,15 @@ static outcome read_client_records(gw_link *link, uint8_t *into, size_t *got) {
 }
 
 static outcome read_broker(gw_link *link, uint8_t *into, size_t *got) {
-  ssize_t result = recv(link->upstream, into, GW_SCRATCH_SIZE, MSG_DONTWAIT);
+  ssize_t result;
+  do {
+    result = recv(link->upstream, into, GW_SCRATCH_SIZE, MSG_DONTWAIT);
+  } while (result < 0 && errno == EINTR);
   *got = result > 0 ? (size_t)result : 0;
   if (result >= 0) {
     return result > 0 ? MOVED : FINISHED;
   }
-  if (errno == EAGAIN || errno == EINTR) {
+  if (errno == EAGAIN) {
     return BLOCKED;
   }
   gw_link_gone(link, GW_BROKER, errno);
@@ -273,7 +243,6 @@ static outcome write_client(gw_link *link, uint8_t *bytes, size_t length, size_t
   *taken = 0;
   while (*taken < length) {
     flow->sink_wants = EPOLLOUT;
-    gw_openssl.ERR_clear_error();
     errno = 0;
     int result = gw_openssl.SSL_write(link->conn->ssl, bytes + *taken, (int)(length - *taken));
     if (result > 0) {
@@ -315,10 +284,11 @@ static size_t fill(gw_link *link, int flow, uint8_t *scratch) {
   size_t got;
   outcome result = flow == GW_IN ? read_client_records(link, scratch, &got) : read_broker(link, scratch, &got);
   if (result == FINISHED || result == LOST) {
-    gw_link_cause(link, flow == GW_IN ? GW_END_CLIENT_CLOSED : GW_END_BROKER_CLOSED, 0);
+    gw_link_cause(link, flow == GW_IN ? GW_END_CLIENT_CLOSED : GW_END_BROKER_CLOSED, 0, NULL);
     end_source(&link->flows[flow]);
+    *(flow == GW_IN ? &link->conn->drained : &link->drained) = 1;
   }
-  *(flow == GW_IN ? &link->event.bytes_in : &link->event.bytes_out) += got;
+  link->flows[flow].bytes += got;
   return got;
 }
 
@@ -365,7 +335,6 @@ static void tell_broker(gw_link *link) {
 static void tell_client(gw_link *link) {
   gw_flow *flow = &link->flows[GW_OUT];
   flow->sink_wants = EPOLLOUT;
-  gw_openssl.ERR_clear_error();
   errno = 0;
   int result = gw_openssl.SSL_shutdown(link->conn->ssl);
   if (result >= 0 || after_tls(link, result, &flow->sink_wants) == FINISHED) {
@@ -404,14 +373,14 @@ void gw_link_pump(gw_link *link, int number, uint8_t *scratch) {
   }
 }
 
-int gw_link_over(const gw_link *link) {
+int gw_link_done(const gw_link *link) {
   return link->flows[GW_IN].state == GW_FLOW_DONE && link->flows[GW_OUT].state == GW_FLOW_DONE;
 }
 
 void gw_link_farewell(gw_link *link) {
   if (link->conn->established) {
-    gw_openssl.ERR_clear_error();
     (void)gw_openssl.SSL_shutdown(link->conn->ssl);
+    gw_openssl.ERR_clear_error();
     link->conn->established = 0; /* so that gw_conn_free does not do it again */
   }
 }
@@ -419,16 +388,40 @@ void gw_link_farewell(gw_link *link) {
 /* Closing a socket with unread bytes resets the connection, which may destroy
  * what was just sent; so what is there is read first, once. */
 static void close_upstream(gw_link *link, uint8_t *scratch) {
-  (void)shutdown(link->upstream, SHUT_WR);
-  (void)recv(link->upstream, scratch, GW_SCRATCH_SIZE, MSG_DONTWAIT);
+  if (!link->drained) {
+    (void)shutdown(link->upstream, SHUT_WR);
+    (void)recv(link->upstream, scratch, GW_SCRATCH_SIZE, MSG_DONTWAIT);
+  }
   (void)close(link->upstream);
 }
 
 void gw_link_close(gw_link *link, uint8_t *scratch) {
-  gw_openssl.ERR_clear_error();
-  gw_conn_free(link->conn);
-  link->conn = NULL;
+  if (link->end != GW_END_BROKER_REFUSED) {
+    gw_conn_close(link->conn);
+  }
   close_upstream(link, scratch);
   drop_pending(&link->flows[GW_IN]);
   drop_pending(&link->flows[GW_OUT]);
+}
+
+void gw_link_tell(gw_link *link, gw_relay_event *event) {
+  gw_conn *conn = link->conn;
+  *event = (gw_relay_event){.id = link->id,
+                            .end = link->end,
+                            .bytes_in = link->flows[GW_IN].bytes,
+                            .bytes_out = link->flows[GW_OUT].bytes,
+                            .duration_ms = link->ended_ms - link->adopted_ms,
+                            .verdict = conn->verification.verdict,
+                            .listener = conn->verification.listener};
+  gw_conn_peer(conn, &event->peer);
+  const char *detail = link->reason != NULL ? link->reason : link->error != 0 ? strerror(link->error) : "";
+  (void)snprintf(event->detail, sizeof event->detail, "%s", detail);
+  if (link->end == GW_END_BROKER_REFUSED) {
+    event->conn = conn;
+    link->conn = NULL;
+  } else if (link->end == GW_END_REVOKED) {
+    event->leaf_der = conn->verification.leaf_der;
+    event->leaf_der_length = conn->verification.leaf_der_length;
+    conn->verification.leaf_der = NULL;
+  }
 }

@@ -29,10 +29,11 @@ typedef enum { GW_FLOW_OPEN, GW_FLOW_ENDING, GW_FLOW_DONE } gw_flow_state;
 
 typedef struct {
   gw_flow_state state;
-  uint8_t *pending;      /* what the sink has not taken; malloc'd, NULL when there is nothing */
-  size_t at, length;     /* pending[at] to pending[length - 1] are still to go */
   uint32_t source_wants; /* EPOLLIN, or EPOLLOUT where TLS has to write before it can read */
   uint32_t sink_wants;   /* EPOLLOUT, or EPOLLIN where TLS has to read before it can write */
+  uint8_t *pending;      /* what the sink has not taken; malloc'd, NULL when there is nothing */
+  size_t at, length;     /* pending[at] to pending[length - 1] are still to go */
+  uint64_t bytes;        /* read from the source */
 } gw_flow;
 
 typedef struct gw_link gw_link;
@@ -41,24 +42,30 @@ typedef struct gw_link gw_link;
 typedef struct {
   gw_link *link;
   uint32_t armed; /* the events asked for */
-  int polled;     /* registered with epoll */
-  int finishing;  /* it was seen to have finished before the flow from it could be read to its end */
+  uint8_t polled;    /* registered with epoll */
+  uint8_t finishing; /* it was seen to have finished before the flow from it could be read to its end */
+  uint8_t again;     /* edge-triggered, and perhaps not read to where the edge was: epoll has to look once more */
 } gw_side;
 
 enum { GW_END_NONE = -1 };
 
 struct gw_link {
-  gw_node node;          /* in the list of live, ended or adopted links, or of events */
-  gw_node lingering;     /* in the list of half-closed links; next is NULL outside of it */
-  int64_t adopted_ms;
-  int64_t silent_since;  /* in milliseconds, where half-closed */
-  gw_conn *conn;         /* owned; NULL once the link has ended */
-  int upstream;          /* owned */
-  int connecting;        /* |upstream| is not connected yet: nothing is read from either side */
-  int moved;             /* a byte has moved since relay_loop.c cleared this */
+  gw_node node;        /* in the list of live, condemned, ended or adopted links, or of events */
+  gw_node waiting;     /* in a list of those that may not wait for ever; next is NULL outside of one */
+  gw_conn *conn;       /* owned */
+  int upstream;        /* owned; closed once the link has ended */
+  int drained;         /* the broker has finished, and all that it sent was read */
+  int end;             /* GW_END_NONE until the first cause is known */
+  int error;           /* of the cause: an errno, or 0 */
+  uint8_t connecting;  /* |upstream| is not connected yet: nothing is read from either side */
+  uint8_t moved;       /* a byte has moved since relay_loop.c cleared this */
+  uint8_t over;        /* it has ended: only the event is left to be told */
+  const char *reason;  /* of the cause, static storage, or NULL */
+  uint64_t id;
+  int64_t adopted_ms, ended_ms;
+  int64_t since_ms;    /* when it began to wait */
   gw_side sides[2];
   gw_flow flows[2];
-  gw_relay_event event;  /* filled while the link lives; end is GW_END_NONE until the first cause is known */
 };
 
 /* The scratch buffer that gw_link_pump needs. */
@@ -68,15 +75,14 @@ enum { GW_SCRATCH_SIZE = 65536 };
  * broker. NULL without memory, and both stay the caller's. */
 gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface, size_t preface_length);
 
-/* gw_link_free releases |link|, which has been closed or never began: not |conn| and |upstream|,
- * but the event's leaf_der. */
+/* gw_link_free releases |link| and, if it still has one, |conn|; |upstream| has been closed. */
 void gw_link_free(gw_link *link);
 
-/* gw_link_prepare sets the sockets' options, notes the client's address and whether |upstream| is connected. */
+/* gw_link_prepare sets the broker's socket's options and notes whether it is connected. */
 void gw_link_prepare(gw_link *link);
 
 /* gw_link_connected is to be called when |upstream|, connecting, has become writable or failed.
- * Returns 1, or 0 with the cause in |event|. */
+ * Returns 1, or 0 with the cause. */
 int gw_link_connected(gw_link *link);
 
 /* gw_link_wants returns the epoll events of |side|'s socket at which gw_link_pump(flow) has something to try. */
@@ -89,17 +95,20 @@ void gw_link_pump(gw_link *link, int flow, uint8_t *scratch);
 /* gw_link_gone notes that |side| takes no more bytes, for the reason that |error| (an errno) gives. */
 void gw_link_gone(gw_link *link, int side, int error);
 
-/* gw_link_over returns 1 when both flows are DONE. */
-int gw_link_over(const gw_link *link);
+/* gw_link_done returns 1 when both flows are DONE. */
+int gw_link_done(const gw_link *link);
 
 /* gw_link_cause notes why the link ends, unless an earlier cause is known; |error| is an errno, or 0. */
-void gw_link_cause(gw_link *link, int end, int error);
+void gw_link_cause(gw_link *link, int end, int error, const char *reason);
 
 /* gw_link_farewell sends close_notify if the client's socket takes it at once. |link| may only be closed then. */
 void gw_link_farewell(gw_link *link);
 
-/* gw_link_close closes both sides, the client's with close_notify where TLS still
- * stands, and releases all but the event. |scratch| is overwritten. */
+/* gw_link_close closes both sides, the client's with close_notify where TLS still stands; where the broker
+ * refused, the client's stays as it is. |scratch| is overwritten. */
 void gw_link_close(gw_link *link, uint8_t *scratch);
+
+/* gw_link_tell makes the event of a link that is over; what |event| then owns is not the link's any more. */
+void gw_link_tell(gw_link *link, gw_relay_event *event);
 
 #endif

@@ -10,6 +10,12 @@
  * to epoll only when it changes. While bytes flow freely it never does: a message
  * costs one epoll_wait, one read and one write, and no epoll_ctl.
  *
+ * The client's socket is level-triggered, since OpenSSL does not tell whether it
+ * has read all there is. The broker's is edge-triggered while it is read: a recv
+ * that brings less than it has room for has read to the edge, and the kernel need
+ * not poll the socket a second time for each message, as it has to with a level.
+ * Where more may be left, or the end has been announced, a new epoll_ctl makes it look again.
+ *
  * No busy loop: for every event, either something is tried, and what epoll
  * reported lets it get further; or nothing is wanted of that side, and epoll is
  * told not to report it again. The second is needed because EPOLLHUP and EPOLLERR
@@ -19,21 +25,23 @@
  * seen to have finished.
  *
  * Half-closed links (one side has finished, the other not) are kept in the order
- * of the last byte that moved; the first of them decides how long epoll_wait may
- * sleep. Without any it sleeps for ever: an idle relay does not wake up.
+ * of the last byte that moved, those whose broker does not answer yet in the order
+ * of adoption; the first of each decides how long epoll_wait may sleep. Without
+ * any it sleeps for ever: an idle relay does not wake up.
  *
  * Within one batch of events a link may end while a later event points to it. So
- * ending closes the sockets at once, but keeps the link until the batch is over;
- * conn is NULL in between. Then the link turns into its own event: no event is
- * lost for want of memory, since it was allocated when the link was adopted.
+ * ending closes the sockets at once, but keeps the link until the batch is over.
+ * Then the link turns into its own event: no event is lost for want of memory,
+ * since it was allocated when the link was adopted. Whoever reads the events is
+ * woken once for many of them, unless they matter at once.
  *
  * A revocation may end thousands of links at once, and closing one costs some
  * 50 us. So a recheck only says farewell: from then on no byte of a condemned link
  * is relayed and its client knows; the closing is done a slice at a time, between
  * the events of the others.
  *
- * Rejected: edge-triggered epoll, which needs a read that fails after each
- * message and a list of what is still readable; io_uring, which SSL_read cannot
+ * Rejected: edges for the client too, which would need a read that fails after
+ * each message; io_uring, which SSL_read cannot
  * use; timers per connection, when all wait for the same length of time. */
 #include "relay_loop.h"
 
@@ -41,7 +49,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "counters.h"
 
@@ -51,35 +58,60 @@ enum { BATCH = 256 };
 /* Condemned links that are closed between two calls of epoll_wait. */
 enum { SLICE = 32 };
 
-static gw_link *link_of_lingering(gw_node *node) {
-  return (gw_link *)((char *)node - offsetof(gw_link, lingering));
+/* Ordinary ends wait for so many or so long before their reader is woken. */
+enum { TELL_AT_ONCE = 64, TELL_WITHIN_MS = 100 };
+
+static gw_link *link_of_waiting(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, waiting)); }
+
+/* Links that may not wait for ever. */
+
+static void wait_in(gw_node *list, gw_link *link) {
+  if (link->waiting.next != NULL) {
+    gw_list_remove(&link->waiting);
+  }
+  link->since_ms = gw_now_ms();
+  gw_list_append(list, &link->waiting);
+}
+
+static void wait_no_more(gw_link *link) {
+  if (link->waiting.next != NULL) {
+    gw_list_remove(&link->waiting);
+  }
+}
+
+/* In how many milliseconds the first of |list| will have waited |longest|; -1 if it is empty. */
+static int64_t time_left(const gw_node *list, int64_t longest) {
+  if (gw_list_empty(list)) {
+    return -1;
+  }
+  int64_t left = link_of_waiting(list->next)->since_ms + longest - gw_now_ms();
+  return left > 0 ? left : 0;
 }
 
 /* Ending. */
 
 static void unpoll(gw_relay *relay, gw_link *link, int side) {
   if (link->sides[side].polled) {
-    /* Not left to close(): a socket that a forked child has open too would stay in the set. */
     (void)epoll_ctl(relay->epoll, EPOLL_CTL_DEL, side == GW_CLIENT ? link->conn->fd : link->upstream, NULL);
     link->sides[side].polled = 0;
   }
 }
 
-/* end_link closes |link| for the cause that its event has. */
+/* end_link closes |link| for the cause that it has. The kernel drops closed sockets from the epoll set. */
 static void end_link(gw_relay *relay, gw_link *link) {
-  if (link->event.end == GW_END_REVOKED) {
-    link->event.leaf_der = gw_conn_leaf(link->conn, &link->event.leaf_der_length);
+  if (link->end == GW_END_BROKER_REFUSED) {
+    unpoll(relay, link, GW_CLIENT); /* it goes back to the worker, open */
+  } else if (link->end == GW_END_REVOKED) {
+    gw_verification *known = &link->conn->verification;
+    if (known->leaf_der == NULL) {
+      known->leaf_der = gw_conn_leaf(link->conn, &known->leaf_der_length);
+    }
     gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
-  } else if (link->event.end == GW_END_BROKER_REFUSED) {
-    gw_count(relay->counters, GW_COUNT_UPSTREAM_FAILED, 1);
   }
-  unpoll(relay, link, GW_CLIENT);
-  unpoll(relay, link, GW_BROKER);
   gw_link_close(link, relay->scratch);
-  link->event.duration_ms = gw_now_ms() - link->adopted_ms;
-  if (link->lingering.next != NULL) {
-    gw_list_remove(&link->lingering);
-  }
+  link->over = 1;
+  link->ended_ms = gw_now_ms();
+  wait_no_more(link);
   gw_list_remove(&link->node);
   gw_list_append(&relay->ended, &link->node);
   gw_count(relay->counters, GW_COUNT_LIVE, (uint64_t)-1);
@@ -88,12 +120,11 @@ static void end_link(gw_relay *relay, gw_link *link) {
 
 /* condemn says farewell to |link|, which is revoked, and leaves the rest to end_condemned. */
 static void condemn(gw_relay *relay, gw_link *link) {
-  link->event.end = GW_END_REVOKED;
-  link->event.detail[0] = '\0';
+  link->end = GW_END_REVOKED;
+  link->reason = NULL;
+  link->error = 0;
   gw_link_farewell(link);
-  if (link->lingering.next != NULL) {
-    gw_list_remove(&link->lingering);
-  }
+  wait_no_more(link);
   gw_list_remove(&link->node);
   gw_list_append(&relay->condemned, &link->node);
 }
@@ -105,9 +136,10 @@ static void end_condemned(gw_relay *relay, int most) {
 }
 
 /* end_for ends |link| for |end|, whatever began to go wrong with it before. */
-static void end_for(gw_relay *relay, gw_link *link, int end) {
-  link->event.end = end;
-  link->event.detail[0] = '\0';
+static void end_for(gw_relay *relay, gw_link *link, int end, int error) {
+  link->end = end;
+  link->reason = NULL;
+  link->error = error;
   end_link(relay, link);
 }
 
@@ -119,15 +151,9 @@ static int half_closed(const gw_link *link) {
 }
 
 static void mind_lingering(gw_relay *relay, gw_link *link) {
-  int listed = link->lingering.next != NULL;
-  if (!half_closed(link) || (listed && !link->moved)) {
-    return;
+  if (half_closed(link) && (link->moved || link->waiting.next == NULL)) {
+    wait_in(&relay->lingering, link);
   }
-  if (listed) {
-    gw_list_remove(&link->lingering);
-  }
-  link->silent_since = gw_now_ms();
-  gw_list_append(&relay->lingering, &link->lingering);
 }
 
 /* arm tells epoll what is wanted of |side| now. Returns 1, or 0 with errno. */
@@ -137,7 +163,10 @@ static int arm(gw_relay *relay, gw_link *link, int number) {
   if ((wanted & EPOLLIN) == 0 && link->flows[number].state == GW_FLOW_OPEN && !side->finishing) {
     wanted |= EPOLLRDHUP;
   }
-  if (side->polled ? wanted == side->armed : side->finishing && wanted == 0) {
+  if (number == GW_BROKER && (wanted & EPOLLIN) != 0) {
+    wanted |= EPOLLRDHUP | EPOLLET;
+  }
+  if (side->polled ? wanted == side->armed && !side->again : side->finishing && wanted == 0) {
     return 1;
   }
   struct epoll_event event = {.events = wanted, .data.ptr = side};
@@ -147,18 +176,19 @@ static int arm(gw_relay *relay, gw_link *link, int number) {
   }
   side->polled = 1;
   side->armed = wanted;
+  side->again = 0;
   return 1;
 }
 
 /* settle draws the consequences of what was done to |link|. */
 static void settle(gw_relay *relay, gw_link *link) {
-  if (gw_link_over(link)) {
+  if (gw_link_done(link)) {
     end_link(relay, link);
     return;
   }
   for (int side = 0; side < 2; side++) {
     if (!arm(relay, link, side)) {
-      gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, errno);
+      gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, errno, NULL);
       end_link(relay, link);
       return;
     }
@@ -171,11 +201,12 @@ static void settle(gw_relay *relay, gw_link *link) {
 
 /* pump moves one flow and counts what was read. */
 static void pump(gw_relay *relay, gw_link *link, int flow) {
-  uint64_t *bytes = flow == GW_IN ? &link->event.bytes_in : &link->event.bytes_out;
-  uint64_t before = *bytes;
+  uint64_t before = link->flows[flow].bytes;
   gw_link_pump(link, flow, relay->scratch);
-  if (*bytes != before) {
-    gw_count(relay->counters, flow == GW_IN ? GW_COUNT_BYTES_IN : GW_COUNT_BYTES_OUT, *bytes - before);
+  uint64_t read = link->flows[flow].bytes - before;
+  link->sides[GW_BROKER].again |= flow == GW_OUT && read == GW_SCRATCH_SIZE;
+  if (read > 0) {
+    gw_count(relay->counters, flow == GW_IN ? GW_COUNT_BYTES_IN : GW_COUNT_BYTES_OUT, read);
   }
 }
 
@@ -196,10 +227,10 @@ static void unasked(gw_relay *relay, gw_link *link, int number, uint32_t events)
 static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
   gw_link *link = side->link;
   int number = side == &link->sides[GW_CLIENT] ? GW_CLIENT : GW_BROKER;
-  if (link->conn == NULL) {
+  if (link->over) {
     return; /* ended by an earlier event of this batch */
   }
-  if (link->event.end == GW_END_REVOKED) {
+  if (link->end == GW_END_REVOKED) {
     end_link(relay, link); /* condemned: its turn comes early */
     return;
   }
@@ -208,6 +239,7 @@ static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
       end_link(relay, link);
       return;
     }
+    wait_no_more(link);
     /* The client's first bytes have often arrived already. */
     pump(relay, link, GW_IN);
     settle(relay, link);
@@ -215,6 +247,8 @@ static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
   }
   /* A socket that hangs or failed lets any attempt get further, to its end or its error. */
   uint32_t ready = (events & (EPOLLHUP | EPOLLERR)) != 0 ? events | EPOLLIN | EPOLLOUT : events;
+  /* The end of what it sends has no edge of its own where it came before the last bytes were read. */
+  side->again = number == GW_BROKER && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
   int tried = 0;
   for (int flow = 0; flow < 2; flow++) {
     if ((gw_link_wants(link, flow, number) & ready) != 0) {
@@ -230,9 +264,9 @@ static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
 
 /* Rechecking and beginning. */
 
-/* revoked_now looks |link| up; |event.verdict| has the verdict if so. */
+/* revoked_now looks |link| up; its verification has the verdict if so. */
 static int revoked_now(gw_link *link, const gw_snapshot *snapshot, int64_t now) {
-  const gw_verification *known = &link->conn->verification;
+  gw_verification *known = &link->conn->verification;
   gw_verdict verdict;
   if (known->chain == NULL) {
     return 0;
@@ -241,17 +275,19 @@ static int revoked_now(gw_link *link, const gw_snapshot *snapshot, int64_t now) 
   if (verdict.verdict != GW_VERDICT_REVOKED) {
     return 0;
   }
-  link->event.verdict = verdict;
+  known->verdict = verdict;
   return 1;
 }
 
 static void begin(gw_relay *relay, gw_link *link, const gw_snapshot *snapshot) {
   gw_link_prepare(link);
   if (revoked_now(link, snapshot, (int64_t)time(NULL))) {
-    end_for(relay, link, GW_END_REVOKED);
+    end_for(relay, link, GW_END_REVOKED, 0);
     return;
   }
-  if (!link->connecting) {
+  if (link->connecting) {
+    wait_in(&relay->connecting, link);
+  } else {
     pump(relay, link, GW_IN);
   }
   settle(relay, link);
@@ -288,51 +324,45 @@ static void recheck_all(gw_relay *relay) {
 static void end_all(gw_relay *relay) {
   end_condemned(relay, INT_MAX);
   while (!gw_list_empty(&relay->links)) {
-    end_for(relay, gw_link_of(relay->links.next), GW_END_STOPPED);
+    end_for(relay, gw_link_of(relay->links.next), GW_END_STOPPED, 0);
   }
 }
 
-static void end_lingering(gw_relay *relay) {
-  int64_t now = gw_list_empty(&relay->lingering) ? 0 : gw_now_ms();
-  while (!gw_list_empty(&relay->lingering)) {
-    gw_link *link = link_of_lingering(relay->lingering.next);
-    if (now - link->silent_since < relay->linger_ms) {
-      return;
-    }
-    end_for(relay, link, GW_END_LINGERED);
+/* end_overdue ends those of |list| that have waited |longest| milliseconds. */
+static void end_overdue(gw_relay *relay, gw_node *list, int64_t longest, int end, int error) {
+  while (time_left(list, longest) == 0) {
+    end_for(relay, link_of_waiting(list->next), end, error);
   }
 }
+
+static int64_t sooner(int64_t a, int64_t b) { return b < 0 || (a >= 0 && a < b) ? a : b; }
 
 /* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
 static int patience(const gw_relay *relay) {
-  if (!gw_list_empty(&relay->condemned)) {
-    return 0;
+  int64_t left = sooner(time_left(&relay->lingering, relay->linger_ms), time_left(&relay->connecting, relay->connect_ms));
+  if (relay->untold > 0) {
+    int64_t untold = relay->tell_by_ms - gw_now_ms();
+    left = sooner(left, untold > 0 ? untold : 0);
   }
-  if (gw_list_empty(&relay->lingering)) {
-    return -1;
-  }
-  int64_t left = link_of_lingering(relay->lingering.next)->silent_since + relay->linger_ms - gw_now_ms();
-  const int64_t longest = 3600000;
-  return left < 0 ? 0 : (int)(left < longest ? left : longest);
+  return gw_list_empty(&relay->condemned) ? (int)(left < INT_MAX ? left : INT_MAX) : 0;
 }
 
 /* The thread. */
 
-/* publish turns the links that ended into events that can be read. */
-static void publish(gw_relay *relay) {
+/* publish turns the links that ended into events that can be read, and wakes their reader in time. */
+static void publish(gw_relay *relay, int urgent) {
   gw_node dropped;
   gw_list_init(&dropped);
-  if (gw_list_empty(&relay->ended)) {
-    return;
+  if (relay->untold == 0) {
+    relay->tell_by_ms = gw_now_ms() + TELL_WITHIN_MS;
   }
   (void)pthread_mutex_lock(&relay->lock);
-  if (gw_list_empty(&relay->events)) {
-    gw_signal_fd(relay->events_ready);
-  }
   while (!gw_list_empty(&relay->ended)) {
-    gw_node *node = relay->ended.next;
-    gw_list_remove(node);
-    gw_list_append(&relay->events, node);
+    gw_link *link = gw_link_of(relay->ended.next);
+    urgent |= link->end == GW_END_REVOKED || link->end == GW_END_BROKER_REFUSED;
+    gw_list_remove(&link->node);
+    gw_list_append(&relay->events, &link->node);
+    relay->untold++;
     if (++relay->events_count > relay->events_max) {
       gw_node *oldest = relay->events.next;
       gw_list_remove(oldest);
@@ -341,6 +371,10 @@ static void publish(gw_relay *relay) {
     }
   }
   (void)pthread_mutex_unlock(&relay->lock);
+  if (urgent || relay->untold >= TELL_AT_ONCE || gw_now_ms() >= relay->tell_by_ms) {
+    gw_signal_fd(relay->events_ready);
+    relay->untold = 0;
+  }
   while (!gw_list_empty(&dropped)) {
     gw_link *link = gw_link_of(dropped.next);
     gw_list_remove(&link->node);
@@ -389,8 +423,11 @@ void *gw_relay_run(void *argument) {
     }
     stopped = asked && obey(relay);
     end_condemned(relay, SLICE);
-    end_lingering(relay);
-    publish(relay);
+    end_overdue(relay, &relay->lingering, relay->linger_ms, GW_END_LINGERED, 0);
+    end_overdue(relay, &relay->connecting, relay->connect_ms, GW_END_BROKER_REFUSED, ETIMEDOUT);
+    if (relay->untold > 0 || !gw_list_empty(&relay->ended)) {
+      publish(relay, stopped);
+    }
   }
   return NULL;
 }

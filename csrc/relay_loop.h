@@ -5,9 +5,9 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "node.h"
 #include "relay.h"
 #include "relay_link.h"
@@ -15,7 +15,7 @@
 struct gw_relay {
   gw_world *world;
   uint64_t *counters;
-  int64_t linger_ms;
+  int64_t linger_ms, connect_ms;
   size_t events_max;
   int epoll, wake, events_ready; /* wake and events_ready are eventfds */
   pthread_t thread;
@@ -24,14 +24,17 @@ struct gw_relay {
 
   pthread_mutex_t lock;          /* guards these */
   gw_node adopted;               /* links to begin */
-  gw_node events;                /* links that are events now, oldest first */
+  gw_node events;                /* links that are over, oldest first */
   size_t events_count;
   int recheck, stop;
 
   gw_node links;                 /* the thread's own from here on: those that live */
   gw_node lingering;             /* half-closed ones of these, longest silent first */
+  gw_node connecting;            /* those whose broker's socket is not connected yet, oldest first */
   gw_node condemned;             /* revoked ones that are yet to be closed */
   gw_node ended;                 /* closed in this batch */
+  size_t untold;                 /* events that nobody has been woken for */
+  int64_t tell_by_ms;            /* where there are any: when that has to be done */
   uint8_t *scratch;
 };
 
@@ -40,12 +43,6 @@ void *gw_relay_run(void *argument);
 
 /* gw_link_of returns the link that |node| is the node of. */
 static inline gw_link *gw_link_of(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, node)); }
-
-static inline int64_t gw_now_ms(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail with this clock */
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* An eventfd's counter cannot overflow here, and one that is not zero is signalled already. */
 static inline void gw_signal_fd(int fd) {

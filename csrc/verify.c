@@ -274,15 +274,22 @@ static int add_parents(const gw_listener *listener, int index, draft *draft) {
   return 1;
 }
 
-/* Whether |leaf| is itself one of the listener's anchors: then there is nobody above it to revoke it. */
+/* Whether |leaf| is itself one of the listener's anchors: then there is nobody above it to revoke it. Its key, which
+ * OpenSSL takes long to encode, is asked for only where an anchor has its name. */
 static int is_anchor(const gw_listener *listener, X509 *leaf) {
-  const gw_issuer *identity = identity_of(leaf);
-  for (int i = 0; i < listener->count; i++) {
-    if (listener->authorities[i].parent < 0 && listener->authorities[i].identity == identity) {
-      return identity != NULL;
+  const gw_issuer *identity = NULL;
+  size_t length = 0;
+  int found = 0;
+  uint8_t *name = name_der(gw_openssl.X509_get_subject_name(leaf), &length);
+  for (int i = 0; name != NULL && i < listener->count && !found; i++) {
+    const authority *ca = &listener->authorities[i];
+    if (ca->parent < 0 && ca->name_length == length && memcmp(ca->name, name, length) == 0) {
+      identity = identity != NULL ? identity : identity_of(leaf);
+      found = identity != NULL && ca->identity == identity;
     }
   }
-  return 0;
+  free(name);
+  return found;
 }
 
 static int draft_from_leaf(const gw_listener *listener, X509 *leaf, const uint8_t *issuer, size_t issuer_length,

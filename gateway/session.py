@@ -1,41 +1,42 @@
 """One client connection, top to bottom.
 
-accept → handshake (in C: is the certificate revoked? staple) → wait for a list,
-where the policy says so → broker → relay thread. What happens after the relay
-has taken the connection is csrc/relay.c; why a client was refused is told by
-`gateway.revocation.policy`.
+accept → handshake (csrc/front.c, in batches: is the certificate revoked? staple)
+→ wait for a list, where the policy says so → broker → relay thread. A client that
+is simply good is handed over without a task of its own; whoever has to wait for
+anything gets one. What happens after the relay has taken the connection is
+csrc/relay.c; why a client was refused is told by `gateway.revocation.policy`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
 
 from gateway.errors import GatewayError, UpstreamError
 from gateway.metrics import Counter
-from gateway.native import Conn, OnUnavailable, VerdictKind
+from gateway.native import OnUnavailable, Step, VerdictKind
 from gateway.revocation import policy
-from gateway.tls import handshake
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
 
-    from gateway.native import Listener, Relay
+    from gateway.native import Arrival, Conn, Front, Listener, Relay
     from gateway.upstream import Upstream
 
 
-@dataclass
+@dataclass(eq=False)
 class Door:
     """A listener as one worker serves it: what a connection needs from accept to hand-over."""
 
     name: str
     listener: Listener
-    ssl_ctx: int
+    front: Front
     handshake_timeout: float
     list_timeout: float
     upstream: Upstream
@@ -46,50 +47,71 @@ class Door:
     """Told of the certificate (DER) of a verified client that no list covers."""
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
+    ids: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-async def serve(door: Door, client: socket.socket, peer: str, connection_id: int) -> None:
-    """Take one accepted client to the relay, or refuse it with a reason."""
-    try:
-        conn = Conn(door.listener, door.ssl_ctx, client.fileno())
-        fd = client.detach()
-    except GatewayError as exc:
-        door.log.error("connection dropped", peer=peer, error=str(exc))  # noqa: TRY400 - the reason says it all
+def receive(door: Door, arrival: Arrival, sessions: trio.Nursery) -> None:
+    """Take a client whose handshake has ended to the relay, or give it a task to wait in or be refused."""
+    broker = door.upstream.begin() if arrival.clear else None
+    if broker is None:
+        sessions.start_soon(serve, door, arrival)
         return
+    try:
+        _hand_over(door, arrival.conn, broker)
+    except GatewayError as exc:
+        _drop(door, arrival.conn, exc)
+
+
+async def serve(door: Door, arrival: Arrival) -> None:
+    """Take a client whose handshake has ended to the relay, or refuse it with a reason."""
+    conn = arrival.conn
     door.count(Counter.HANDSHAKING, 1)
     try:
-        with trio.move_on_after(door.handshake_timeout) as limit:
-            good = await handshake.perform(conn, fd)
-        if limit.cancelled_caught:
-            door.count(Counter.TIMED_OUT, 1)
-            door.log.debug("handshake timed out", peer=peer, after=f"{door.handshake_timeout:g}s")
-        elif (good and conn.is_clear()) or await _let_in(door, conn, peer, good=good):
-            with await door.upstream.connect() as broker:
-                door.relay.adopt(conn, broker.fileno(), connection_id)
-                broker.detach()
-    except UpstreamError as exc:
-        door.count(Counter.UPSTREAM_FAILED, 1)
-        door.log.error("broker unreachable", peer=peer, error=str(exc))  # noqa: TRY400 - likewise
-    except GatewayError as exc:
-        door.log.error("connection dropped", peer=peer, error=str(exc))  # noqa: TRY400 - likewise
+        if arrival.outcome is Step.TIMED_OUT:
+            door.log.debug("handshake timed out", peer=conn.peer, after=f"{door.handshake_timeout:g}s")
+        elif arrival.clear or await _let_in(door, arrival):
+            await reach_broker(door, conn)
     finally:
         conn.close()
         door.count(Counter.HANDSHAKING, -1)
 
 
-async def _let_in(door: Door, conn: Conn, peer: str, *, good: bool) -> bool:
+async def reach_broker(door: Door, conn: Conn) -> None:
+    """Hand a client over once a broker, any of them, is connected."""
+    try:
+        _hand_over(door, conn, await door.upstream.connect())
+    except UpstreamError as exc:
+        door.count(Counter.UPSTREAM_FAILED, 1)
+        door.log.error("broker unreachable", peer=conn.peer, error=str(exc))  # noqa: TRY400 - the reason says it all
+        conn.close()
+    except GatewayError as exc:
+        _drop(door, conn, exc)
+
+
+def _hand_over(door: Door, conn: Conn, broker: socket.socket) -> None:
+    with broker:
+        door.relay.adopt(conn, broker.fileno(), next(door.ids))
+        broker.detach()
+
+
+def _drop(door: Door, conn: Conn, error: GatewayError) -> None:
+    door.log.error("connection dropped", peer=conn.peer, error=str(error))
+    conn.close()
+
+
+async def _let_in(door: Door, arrival: Arrival) -> bool:
     """What becomes of a client that is not simply good: refused, made to wait, or let in unchecked."""
-    info = conn.info()
+    conn, info = arrival.conn, arrival.conn.info()
     if info.verdict.kind is VerdictKind.NO_LIST and info.leaf:
         door.uncovered(info.leaf)
-    if good and info.verdict.let_in:
+    if arrival.outcome is Step.DONE and info.verdict.let_in:
         if door.listener.on_unavailable is OnUnavailable.ACCEPT:
-            door.log.warning("client let in unchecked", peer=peer, **policy.describe(info))
+            door.log.warning("client let in unchecked", peer=conn.peer, **policy.describe(info))
             return True
         if await _covered_in_time(door, conn):
             return True
-    level, event, values = policy.describe_refusal(conn.info(), conn.error)
-    getattr(door.log, level)(event, peer=peer, **values)
+    level, event, values = policy.describe_refusal(conn.info(), arrival.error)
+    getattr(door.log, level)(event, peer=conn.peer, **values)
     return False
 
 

@@ -41,6 +41,9 @@ _KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
 _SHORT_LIFE = 1.0
 _RESTART_PAUSE = 0.5
+# A long list is compiled beside handshakes, which must not notice; with all processors
+# busy control still gets a tenth of one, and a million entries take some two seconds.
+_CONTROL_NICENESS = 10
 # What a worker has open besides its connections, with some to spare.
 _OTHER_DESCRIPTORS = 64
 
@@ -83,6 +86,7 @@ class Supervisor:
         fingerprints = [control.fingerprint(material.chain[0]) for material in materials]
 
         def be_control() -> None:
+            os.nice(_CONTROL_NICENESS)
             _close(sockets)
             control.run(control.Post(config, materials, control_socket, counters))
 

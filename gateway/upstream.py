@@ -1,7 +1,7 @@
 """Reach a broker: pick an address, connect, hand the socket over.
 
-A connect on loopback is complete before the second system call, so the common
-case never waits; else trio does, bounded.
+A broker with a numeric address is left to the relay thread to wait for; where
+that fails, and where a name has to be resolved, trio tries them all, bounded.
 """
 
 from __future__ import annotations
@@ -35,6 +35,23 @@ class Upstream:
         # What needs no resolver is looked at once, not for each connection.
         self._brokers = tuple((address, _numeric(address)) for address in addresses)
         self._turn = count()
+
+    def begin(self) -> socket.socket | None:
+        """A non-blocking socket that is connected or connecting to the next broker; the caller owns it.
+
+        None where that cannot be had at once: `connect` finds out why, or another broker.
+        """
+        _address, target = self._brokers[next(self._turn) % len(self._brokers)]
+        if target is None:
+            return None
+        try:
+            broker = _new_socket(target[0])
+        except OSError:
+            return None
+        if broker.connect_ex(target[1]) in (0, errno.EINPROGRESS):
+            return broker
+        broker.close()
+        return None
 
     async def connect(self) -> socket.socket:
         """A non-blocking socket, connected to a broker; the caller owns it.
@@ -80,8 +97,12 @@ async def _connect(address: Address, target: _Target | None) -> socket.socket:
     raise error or OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
+def _new_socket(family: int) -> socket.socket:
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
 async def _connect_socket(family: int, target: str | tuple[str, int]) -> socket.socket:
-    broker = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    broker = _new_socket(family)
     try:
         code = broker.connect_ex(target)
         if code == errno.EINPROGRESS:

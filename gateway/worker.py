@@ -8,6 +8,9 @@ with what it has and connects again.
 from __future__ import annotations
 
 import errno
+import logging
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +20,11 @@ import trio
 from gateway import native, publish, session
 from gateway.errors import TableError
 from gateway.log import get_logger
-from gateway.metrics import Counter, gauge_index
-from gateway.native import End, Relay, Table, World
+from gateway.metrics import gauge_index
+from gateway.native import End, Front, Relay, Table, World
 from gateway.revocation import policy
 from gateway.tls import context
-from gateway.upstream import Upstream
+from gateway.upstream import CONNECT_TIMEOUT, Upstream
 
 if TYPE_CHECKING:
     import socket
@@ -31,26 +34,15 @@ if TYPE_CHECKING:
 
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
-    from gateway.native import RelayEvent, StapleSlot
+    from gateway.native import Conn, RelayEvent, StapleSlot
     from gateway.tls.context import ServerContext
 
-# Accepted in one go: enough to amortise a wake-up, few enough to be fair to handshakes under way.
-_ACCEPT_BATCH = 32
 _ACCEPT_PAUSE = 0.1
-_DRAIN_LOOK = 0.05
+_LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
 
-# What accept() reports of the one connection that it failed to give us (accept(2), "Error handling").
-_ONE_CONNECTION = {
-    errno.ECONNABORTED,
-    errno.EPROTO,
-    errno.EPERM,
-    errno.ENETDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-}
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -81,18 +73,18 @@ class Worker:
         self._count = native.counter(page)
         self._log = get_logger(process=f"worker-{post.index}")
         self._world = World(page)
-        self._relay = Relay(self._world)
+        self._relay = Relay(self._world, connect_timeout=CONNECT_TIMEOUT)
         self._tables: dict[str, Table] = {}
         self._state = publish.Update(whole=True, ready=False)
         self._ready = trio.Event()
         self._changed = trio.Event()
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
         self._seen: set[str] = set()
-        self._next_id = 0
-        self._accepting = trio.CancelScope()
-        self._handshaking = 0
-        self._handshake_ended = trio.Event()
+        self._stopping = False
+        self._refused = 0
+        """Connections whose broker refused, and that look for another one."""
         self._staples: dict[str, list[StapleSlot]] = {}
+        self._waiting = [trio.CancelScope() for _ in post.config.listeners]
         self._doors = [self._open_door(number) for number in range(len(post.config.listeners))]
 
     def _open_door(self, number: int) -> session.Door:
@@ -112,7 +104,7 @@ class Worker:
         return session.Door(
             name=listener.name,
             listener=rules,
-            ssl_ctx=post.servers[number].address,
+            front=Front(rules, post.servers[number].address, listener.handshake_timeout),
             handshake_timeout=listener.handshake_timeout,
             list_timeout=post.config.crl_cache.http_timeout,
             upstream=Upstream(listener.upstreams),
@@ -128,73 +120,66 @@ class Worker:
         with trio.open_signal_receiver(publish.STOP) as signals, self._relay:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow_control)
-                nursery.start_soon(self._log_ends)
+                nursery.start_soon(self._follow_relay, nursery)
                 async with trio.open_nursery() as sessions:
-                    sessions.start_soon(self._serve, sessions)
+                    for number in range(len(self._doors)):
+                        sessions.start_soon(self._serve, number, sessions)
                     await anext(signals)
                     deadline = trio.current_time() + self._post.config.drain_timeout
-                    self._accepting.cancel()
                     sessions.cancel_scope.deadline = deadline
+                    self._stop_listening()
                 await self._drain(deadline)
                 nursery.cancel_scope.cancel()
 
-    async def _serve(self, sessions: trio.Nursery) -> None:
-        with self._accepting:
-            await self._ready.wait()
-            async with trio.open_nursery() as acceptors:
-                for number, door in enumerate(self._doors):
-                    limits = _Limits(self._post, number, self._log)
-                    for listening in self._post.sockets[number]:
-                        acceptors.start_soon(self._accept, door, listening, limits, sessions)
+    def _stop_listening(self) -> None:
+        self._stopping = True
+        for door in self._doors:
+            door.front.stop_listening()
         for sockets in self._post.sockets:
             for listening in sockets:
                 listening.close()
+        self._ready.set()
+        for waiting in self._waiting:
+            waiting.cancel()
 
-    async def _accept(
-        self, door: session.Door, listening: socket.socket, limits: _Limits, sessions: trio.Nursery
+    async def _serve(self, number: int, sessions: trio.Nursery) -> None:
+        """Accept and shake hands until told to stop, and then until the last handshake has ended."""
+        door, limits = self._doors[number], _Limits(self._post, number, self._log)
+        await self._ready.wait()
+        for listening in () if self._stopping else self._post.sockets[number]:
+            door.front.listen(listening.fileno())
+        while not self._stopping or len(door.front):
+            # Left when a deadline has come, or the order to stop, and entered again; not for each wait.
+            with trio.CancelScope() as self._waiting[number]:
+                await self._step_while_ready(door, limits, sessions, self._waiting[number])
+
+    async def _step_while_ready(
+        self, door: session.Door, limits: _Limits, sessions: trio.Nursery, waiting: trio.CancelScope
     ) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(listening)
-            for _ in range(_ACCEPT_BATCH):
-                while self._handshaking >= _MAX_HANDSHAKES:
-                    await self._handshake_ended.wait()
-                try:
-                    client, address = listening.accept()
-                except OSError as exc:
-                    if exc.errno in _ONE_CONNECTION:
-                        continue
-                    if exc.errno in _OUT_OF_RESOURCES:
-                        await self._pause_accepting(door, exc)
-                    elif exc.errno != errno.EAGAIN:
-                        raise
-                    break
-                self._count(Counter.ACCEPTED, 1)
-                if limits.full():
-                    self._count(Counter.THROTTLED, 1)
-                    client.close()
-                    continue
-                self._handshaking += 1
-                self._next_id += 1
-                sessions.start_soon(self._session, door, client, _peer(address), self._next_id)
-                await limits.pause()
+        ready = door.front.fileno()
+        await trio.lowlevel.checkpoint()
+        busy = self._step(door, limits, sessions)
+        while not self._stopping or len(door.front):
+            if busy:
+                await trio.lowlevel.checkpoint()
+            else:
+                due = trio.current_time() + min(door.front.patience, limits.pause)
+                waiting.deadline = min(waiting.deadline, due)
+                await trio.lowlevel.wait_readable(ready)
+            busy = self._step(door, limits, sessions)
 
-    async def _pause_accepting(self, door: session.Door, error: OSError) -> None:
-        self._log.error(
-            "cannot accept", listener=door.name, error=error.strerror, retry_in=f"{_ACCEPT_PAUSE:g}s"
-        )
-        await trio.sleep(_ACCEPT_PAUSE)
-
-    async def _session(
-        self, door: session.Door, client: socket.socket, peer: str, connection_id: int
-    ) -> None:
-        try:
-            client.setblocking(False)  # noqa: FBT003 - the library's own signature
-            await session.serve(door, client, peer, connection_id)
-        finally:
-            client.close()
-            self._handshaking -= 1
-            ended, self._handshake_ended = self._handshake_ended, trio.Event()
-            ended.set()
+    def _step(self, door: session.Door, limits: _Limits, sessions: trio.Nursery) -> bool:
+        """One step of a listener; whether there is probably more to do at once."""
+        quota = limits.quota(sum(len(each.front) for each in self._doors))
+        progress = door.front.step(quota, turn_away=limits.full)
+        limits.came(progress.accepted)
+        for arrival in progress.arrivals:
+            session.receive(door, arrival, sessions)
+        if progress.code in _OUT_OF_RESOURCES:
+            limits.out_of_resources(progress.code)
+        elif progress.code and not self._stopping:
+            raise OSError(progress.code, os.strerror(progress.code))
+        return progress.busy
 
     async def _follow_control(self) -> None:
         while True:
@@ -265,27 +250,37 @@ class Worker:
             except trio.BrokenResourceError:
                 return
 
-    async def _log_ends(self) -> None:
+    async def _follow_relay(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._relay.fileno())
-            self._report_ends()
+            for event in self._relay.events(ordinary=self._log.is_enabled_for(logging.DEBUG)):
+                if event.conn is None:
+                    _log_end(self._log, event)
+                else:
+                    nursery.start_soon(self._reach_broker, event.conn)
 
-    def _report_ends(self) -> None:
-        for event in self._relay.events():
-            _log_end(self._log, event)
+    async def _reach_broker(self, conn: Conn) -> None:
+        door = next(door for door in self._doors if door.listener is conn.listener)
+        self._refused += 1
+        try:
+            await session.reach_broker(door, conn)
+        finally:
+            conn.close()
+            self._refused -= 1
 
     async def _drain(self, deadline: float) -> None:
         with trio.CancelScope(deadline=deadline):
-            while len(self._relay):  # noqa: ASYNC110 - the relay is a thread of C and sets no trio.Event
-                await trio.sleep(_DRAIN_LOOK)
+            while len(self._relay) or self._refused:  # noqa: ASYNC110 - the relay is C and sets no trio.Event
+                await trio.sleep(_LOOK)
         if len(self._relay):
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()
-        self._report_ends()
+        for event in self._relay.events():
+            _log_end(self._log, event)
 
 
 class _Limits:
-    """max_connections and max_conn_rate of one listener, as far as one worker can keep them."""
+    """How many clients one worker may take in at one listener, and when."""
 
     def __init__(self, post: Post, number: int, log: FilteringBoundLogger) -> None:
         listener: Listener = post.config.listeners[number]
@@ -293,31 +288,55 @@ class _Limits:
         self._listener = listener
         # SO_REUSEPORT spreads clients evenly: each worker grants its share.
         self._interval = post.workers / listener.max_conn_rate if listener.max_conn_rate else 0.0
-        self._next_grant = 0.0
-        self._was_full = False
+        self._next_grant = self._not_before = -math.inf
+        self.pause = math.inf
+        """After how many seconds to ask again if nothing happens."""
+        self.full = False
+        """All workers together have max_connections of this listener: who comes is turned away."""
 
-    async def pause(self) -> None:
-        """Wait until max_conn_rate lets the next connection in; it stays in the kernel's queue meanwhile."""
-        if not self._interval:
-            return
+    def quota(self, handshaking: int) -> int:
+        """How many may come in now, while `handshaking` are at it; others wait in the kernel's queue."""
         now = trio.current_time()
-        # A burst of up to a second's worth is let through.
-        self._next_grant = max(self._next_grant, now - 1.0) + self._interval
-        if self._next_grant > now:
-            await trio.sleep(self._next_grant - now)
+        if self._interval:
+            # A burst of up to a second's worth is let through.
+            self._next_grant = max(self._next_grant, now - 1.0)
+        self.pause = max(self._next_grant, self._not_before) - now
+        if self.pause > 0:
+            return 0
+        quota = _MAX_HANDSHAKES - handshaking
+        # Handshakes of another listener end unseen here.
+        self.pause = math.inf if quota > 0 else _LOOK
+        if self._interval:
+            quota = min(quota, int((now - self._next_grant) / self._interval) + 1)
+        places = self._listener.max_connections - self._counters.connections(self._number)
+        self._note(full=places <= 0)
+        return max(0, quota if self.full else min(quota, places))
 
-    def full(self) -> bool:
-        """Whether all workers together have max_connections of this listener; said once per occasion."""
-        full = self._counters.connections(self._number) >= self._listener.max_connections
-        if full and not self._was_full:
+    def came(self, count: int) -> None:
+        """Tell how many came in, or were turned away."""
+        if not self.full:
+            self._next_grant += count * self._interval
+
+    def out_of_resources(self, code: int) -> None:
+        """Pause: the kernel had no descriptor or memory for another client."""
+        self.pause = _ACCEPT_PAUSE
+        self._not_before = trio.current_time() + self.pause
+        self._log.error(
+            "cannot accept",
+            listener=self._listener.name,
+            error=os.strerror(code),
+            retry_in=f"{_ACCEPT_PAUSE:g}s",
+        )
+
+    def _note(self, *, full: bool) -> None:
+        if full and not self.full:
             self._log.warning(
                 "max_connections reached",
                 listener=self._listener.name,
                 max_connections=self._listener.max_connections,
                 consequence="new connections are closed",
             )
-        self._was_full = full
-        return full
+        self.full = full
 
 
 def run(post: Post) -> None:
@@ -339,12 +358,5 @@ def _log_end(log: FilteringBoundLogger, event: RelayEvent) -> None:
         values |= {"reason": "certificate_revoked"}
         values |= policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
         log.warning("client disconnected", **values)
-    elif event.end is End.BROKER_REFUSED:
-        log.error("broker unreachable", **values)
     else:
         log.debug("connection ended", **values)
-
-
-def _peer(address: tuple[str, int]) -> str:
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

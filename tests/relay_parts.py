@@ -5,19 +5,33 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.metrics import Counters, gauge_index
-from gateway.native import Check, Conn, OnUnavailable, Relay, Step, Table, World
+from gateway.names import issuer_id
+from gateway.native import (
+    Check,
+    Conn,
+    Front,
+    OnUnavailable,
+    Relay,
+    Step,
+    Table,
+    TableMeta,
+    World,
+    compile_table,
+    split_crl,
+)
 from gateway.tls import context, openssl
-from tests.authority import Authority, Credential
+from tests.authority import DAY, NOW, Authority, Credential, Revoked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gateway.native import RelayEvent
+    from gateway.native import Arrival, RelayEvent
 
 TIMEOUT = 30.0
 _READ = 1 << 16
@@ -103,23 +117,39 @@ class Broker(_Socket):
             self.over = not data
 
 
+def listening_socket() -> socket.socket:
+    """On loopback, as the supervisor makes them: it does not block."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listening
+
+
+def hear_the_end(end: End) -> None:
+    """Read until nothing more will come; for a client that is a close_notify."""
+    while not end.over:
+        assert select.select([end], [], [], TIMEOUT)[0], "nothing came"
+        end.pump()
+
+
 class Client(_Socket):
     """The TLS end; a close_notify is its end of file, and a FIN without one an error."""
 
-    def __init__(self, sock: socket.socket, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, sock: socket.socket, tls: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> None:
         super().__init__(sock)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost", session=session)
 
     def handshake(self) -> bool:
         """Go as far as the socket lets it; whether it is over."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._send_records()
             self._feed()
             return False
-        self._send_records()
+        finally:
+            self._send_records()  # an alert, where it failed
         return True
 
     def queue(self, data: bytes) -> None:
@@ -163,10 +193,22 @@ class Client(_Socket):
             self.over = not data
 
 
+def list_of(ca: Authority, *revoked: int) -> Table:
+    """A fresh list of `ca` with these serial numbers on it, ready to be published."""
+    der = ca.crl([Revoked(serial, at=NOW - 60, reason=1) for serial in revoked])
+    parts = split_crl(der)
+    identity = issuer_id(ca.cert)
+    signature = der[parts.signature_at : parts.signature_at + parts.signature_length]
+    meta = TableMeta(identity.name, identity.key, signature, 1, NOW - 60, NOW + DAY)
+    with tempfile.TemporaryFile() as file:
+        compile_table(der, meta, file.fileno())
+        return Table(file.fileno())
+
+
 class Gate:
     """A listener, a world of tables and a relay thread, as a worker has them; stop it when done."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, on_unavailable: OnUnavailable = OnUnavailable.REJECT) -> None:
         openssl.install()
         self.ca = Authority.root("Relay CA")
         server = self.ca.issue("server")
@@ -185,7 +227,7 @@ class Gate:
             self.server,
             self.world,
             check=Check.CHAIN,
-            on_unavailable=OnUnavailable.REJECT,
+            on_unavailable=on_unavailable,
             grace=0,
             disconnect_revoked=True,
             counters=page,
@@ -236,16 +278,38 @@ class Gate:
         """The server's half of a handshake; `client` steps the other half, if that is in this process."""
         accepted.setblocking(False)  # noqa: FBT003 - the library's own signature
         fd = accepted.detach()
-        conn = Conn(self.listener, self.server.address, fd)
+        conn = Conn.begin(self.listener, self.server.address, fd)
         over = client is None
-        step = Step.WANT_READ
+        step, error = Step.WANT_READ, ""
         while not over or step is not Step.DONE:
             over = over or client is None or client()
-            step = conn.handshake() if step is not Step.DONE else step
-            assert step in (Step.WANT_READ, Step.DONE), conn.error
+            if step is not Step.DONE:
+                step, error = conn.handshake()
+            assert step in (Step.WANT_READ, Step.DONE), error
             if client is None and step is Step.WANT_READ:
                 assert select.select([fd], [], [], TIMEOUT)[0], "the client is silent"
         return conn
+
+    def front(self, timeout: float = TIMEOUT) -> Front:
+        """Handshakes for this gate's listener."""
+        return Front(self.listener, self.server.address, timeout)
+
+    def arrive(self, tls: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> tuple[Arrival, Client]:
+        """A client whose handshake has ended, well or not, and its own end."""
+        front = self.front()
+        with listening_socket() as listening:
+            front.listen(listening.fileno())
+            client = Client(socket.create_connection(listening.getsockname()), tls, session)
+            arrivals: list[Arrival] = []
+            over = False
+            while not arrivals:
+                with suppress(ssl.SSLError):
+                    over = over or client.handshake()
+                arrivals = front.step(1).arrivals
+        # In TLS 1.2 the server is done before its client is, but what that needs has been sent.
+        while arrivals[0].outcome is Step.DONE and not over:
+            over = client.handshake()
+        return arrivals[0], client
 
     def adopt(self, conn: Conn, upstream: socket.socket) -> int:
         upstream.setblocking(False)  # noqa: FBT003 - the library's own signature

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.metrics import Counter
-from gateway.names import issuer_id
-from gateway.native import End, Table, TableMeta, VerdictKind, compile_table, split_crl
-from tests.authority import DAY, NOW, Authority, Revoked
-from tests.relay_parts import TIMEOUT, Client, Gate, Speaker, converse
+from gateway.native import End, VerdictKind
+from tests.authority import NOW
+from tests.relay_parts import TIMEOUT, Gate, Speaker, converse, hear_the_end, list_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,21 +36,10 @@ _SIZES = st.lists(
 )
 
 
-def table(ca: Authority, *revoked: int) -> Table:
-    der = ca.crl([Revoked(serial, at=NOW - 60, reason=1) for serial in revoked])
-    parts = split_crl(der)
-    identity = issuer_id(ca.cert)
-    signature = der[parts.signature_at : parts.signature_at + parts.signature_length]
-    meta = TableMeta(identity.name, identity.key, signature, 1, NOW - 60, NOW + DAY)
-    with tempfile.TemporaryFile() as file:
-        compile_table(der, meta, file.fileno())
-        return Table(file.fileno())
-
-
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     gate = Gate(tmp_path_factory.mktemp("relay"))
-    gate.publish(table(gate.ca))
+    gate.publish(list_of(gate.ca))
     yield gate
     gate.relay.stop()
 
@@ -183,12 +170,6 @@ def test_a_broker_that_is_lost_is_told_in_the_event_and_the_client_hears_a_close
     client.close()
 
 
-def hear_the_end(client: Client) -> None:
-    while not client.over:
-        assert select.select([client], [], [], TIMEOUT)[0], "nothing came"
-        client.pump()
-
-
 @VERSIONS
 def test_a_live_connection_whose_certificate_is_revoked_ends_and_its_event_says_why(
     gate: Gate, contexts: dict[ssl.TLSVersion, ssl.SSLContext], version: ssl.TLSVersion
@@ -198,7 +179,7 @@ def test_a_live_connection_whose_certificate_is_revoked_ends_and_its_event_says_
     other, other_client, other_broker = gate.connect(contexts[version])
     disconnected = gate.counters.total(Counter.DISCONNECTED)
     try:
-        gate.publish(table(gate.ca, files[0].serial))
+        gate.publish(list_of(gate.ca, files[0].serial))
         gate.relay.recheck()
         hear_the_end(client)  # by close_notify: a FIN alone would have raised
         assert select.select([broker], [], [], TIMEOUT)[0]
@@ -216,14 +197,14 @@ def test_a_live_connection_whose_certificate_is_revoked_ends_and_its_event_says_
         assert other_broker.received == b"stillhere"
         assert gate.ended(other).end is End.CLIENT_CLOSED
     finally:
-        gate.publish(table(gate.ca))
+        gate.publish(list_of(gate.ca))
         for end in (client, broker, other_client, other_broker):
             end.close()
 
 
 def test_stopping_ends_every_connection_with_close_notify(tmp_path: Path) -> None:
     gate = Gate(tmp_path)
-    gate.publish(table(gate.ca))
+    gate.publish(list_of(gate.ca))
     connections = [gate.connect(gate.tls(version)) for version in (V12, V13)]
     assert len(gate.relay) == 2
     gate.relay.stop()

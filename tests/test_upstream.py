@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,54 +14,23 @@ from gateway import upstream
 from gateway.config.model import Address
 from gateway.errors import UpstreamError
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
+from tests.brokers import ListeningBroker, dead_broker, listening_broker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
 
-class Broker:
-    """Listens on loopback, or on a path, and says whom it accepted."""
-
-    def __init__(self, listening: socket.socket, address: Address) -> None:
-        self.listening = listening
-        self.address = address
-        listening.settimeout(10)
-
-    def serves(self, client: socket.socket) -> bool:
-        """Whether `client` is connected here, both ways."""
-        accepted, _ = self.listening.accept()
-        with accepted:
-            accepted.sendall(b"welcome")
-            client.settimeout(10)
-            return client.recv(7) == b"welcome"
-
-
-@contextmanager
-def broker(host: str = "127.0.0.1") -> Iterator[Broker]:
-    with socket.create_server((host, 0)) as listening:
-        yield Broker(listening, Address(host, listening.getsockname()[1]))
-
-
-@contextmanager
-def dead_broker() -> Iterator[Address]:
-    """An address that refuses, and that nobody else can take meanwhile."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield Address("127.0.0.1", bound.getsockname()[1])
-
-
 async def test_the_socket_is_connected_and_does_not_block() -> None:
-    with broker() as one, await Upstream([one.address]).connect() as client:
+    with listening_broker() as one, await Upstream([one.address]).connect() as client:
         assert not client.getblocking()
         assert client.get_inheritable() is False
         assert one.serves(client)
 
 
 async def test_a_name_is_resolved() -> None:
-    with broker() as one:
+    with listening_broker() as one:
         address = Address("localhost", one.address.port)
         with await Upstream([address]).connect() as client:
             assert one.serves(client)
@@ -71,13 +41,13 @@ async def test_a_broker_may_listen_on_a_path(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
-        one = Broker(listening, Address(path=path))
+        one = ListeningBroker(listening, Address(path=path))
         with await Upstream([one.address]).connect() as client:
             assert one.serves(client)
 
 
 async def test_brokers_are_used_in_turn() -> None:
-    with broker() as one, broker() as two:
+    with listening_broker() as one, listening_broker() as two:
         brokers = Upstream([one.address, two.address])
         for expected in (one, two, one, two):
             with await brokers.connect() as client:
@@ -85,7 +55,7 @@ async def test_brokers_are_used_in_turn() -> None:
 
 
 async def test_a_dead_broker_is_passed_over() -> None:
-    with broker() as one, dead_broker() as dead:
+    with listening_broker() as one, dead_broker() as dead:
         brokers = Upstream([dead, one.address])
         for _ in range(3):
             with await brokers.connect() as client:
@@ -116,7 +86,7 @@ async def test_a_name_that_does_not_resolve_is_a_reason_too(monkeypatch: pytest.
 async def test_of_a_name_with_several_addresses_the_first_that_answers_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with broker() as one, dead_broker() as dead:
+    with listening_broker() as one, dead_broker() as dead:
 
         async def two(*_arguments: object, **_options: object) -> list[object]:
             await trio.lowlevel.checkpoint()
@@ -148,10 +118,59 @@ async def test_a_broker_that_does_not_answer_is_given_up_in_time(
 
 async def test_a_client_that_leaves_meanwhile_leaves_no_socket_behind(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        one = stack.enter_context(broker())
+        one = stack.enter_context(listening_broker())
         client = await Upstream([one.address]).connect()
         client.close()
         accepted, _ = one.listening.accept()
         with accepted:
             accepted.settimeout(10)
             assert accepted.recv(1) == b""
+
+
+async def test_a_connection_is_begun_without_waiting_for_it() -> None:
+    with listening_broker() as one, listening_broker() as two:
+        brokers = Upstream([one.address, two.address])
+        for expected in (one, two, one):
+            client = brokers.begin()
+            assert client is not None
+            with client:
+                assert not client.getblocking()
+                assert client.get_inheritable() is False
+                assert expected.serves(client)
+
+
+async def test_one_that_is_begun_may_be_refused_later_and_then_it_is_the_next_ones_turn() -> None:
+    with listening_broker() as one, dead_broker() as dead:
+        brokers = Upstream([dead, one.address])
+        begun = brokers.begin()
+        assert begun is not None
+        with begun:
+            begun.settimeout(10)
+            with pytest.raises(OSError, match="refused"):
+                begun.sendall(b"anyone?")
+        with await brokers.connect() as client:
+            assert one.serves(client)
+
+
+async def test_on_a_path_it_is_begun_and_connected_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "broker.sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        begun = Upstream([Address(path=path)]).begin()
+        assert begun is not None
+        with begun:
+            assert ListeningBroker(listening, Address(path=path)).serves(begun)
+
+
+async def test_what_cannot_be_begun_at_once_is_left_to_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Upstream([Address("localhost", 1883)]).begin() is None  # has to be resolved
+    assert Upstream([Address(path=str(tmp_path / "nobody.sock"))]).begin() is None
+
+    def no_descriptor(_family: int) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(upstream, "_new_socket", no_descriptor)
+    assert Upstream([Address("127.0.0.1", 1883)]).begin() is None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
+import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,15 +20,14 @@ from gateway import session
 from gateway import worker as worker_module
 from gateway.config.model import Address, Certificate, Config, Listener
 from gateway.log import get_logger
-from gateway.metrics import Counter, Counters, gauge_index
-from gateway.worker import Post, Worker, _Limits, _peer
+from gateway.metrics import Counters, gauge_index
+from gateway.native import Progress
+from gateway.worker import Post, Worker, _Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio.testing import MockClock
-
-ADDRESS = ("192.0.2.7", 40_000)
 
 
 def post(
@@ -47,7 +49,7 @@ def post(
         run_directory=Path("/nonexistent"),
         servers=(),
         fingerprints=(),
-        sockets=(),
+        sockets=((),),
         counters=Counters(workers, 1),
     )
 
@@ -65,10 +67,13 @@ def events() -> Iterator[list[Any]]:
 
 async def _admit(limits: _Limits, count: int) -> list[float]:
     """When each of `count` clients that wait at the door comes in, in seconds from now."""
-    began, admitted = trio.current_time(), []
-    for _ in range(count):
-        admitted.append(trio.current_time() - began)
-        await limits.pause()
+    began, admitted = trio.current_time(), list[float]()
+    while len(admitted) < count:
+        quota = min(limits.quota(0), count - len(admitted))
+        admitted += [trio.current_time() - began] * quota
+        limits.came(quota)
+        if not quota:
+            await trio.sleep(limits.pause)
     return admitted
 
 
@@ -99,179 +104,173 @@ async def test_workers_share_the_rate(autojump_clock: MockClock) -> None:
     assert admitted[-1] == pytest.approx((30 - 10) / 10.0)
 
 
-def test_all_workers_together_are_full_and_it_is_said_once(events: list[Any]) -> None:
+async def test_all_workers_together_are_full_and_it_is_said_once(
+    events: list[Any], autojump_clock: MockClock
+) -> None:
     some = post(workers=2, max_connections=3, serving=True)
     limit = limits(some)
     gauges = [memoryview(page).cast("Q") for page in some.counters.pages]
     gauges[0][gauge_index(0)], gauges[1][gauge_index(0)] = 1, 1
-    assert not limit.full()
+    assert (limit.quota(0), limit.full) == (1, False)
     gauges[1][gauge_index(0)] = 2
-    assert [limit.full() for _ in range(3)] == [True] * 3
+    # They come in to be turned away.
+    assert [(limit.quota(0) > 0, limit.full) for _ in range(3)] == [(True, True)] * 3
     assert [event["event"] for event in events] == ["max_connections reached"]
     gauges[1][gauge_index(0)] = 1
-    assert not limit.full()
+    assert (limit.quota(0), limit.full) == (1, False)
     gauges[1][gauge_index(0)] = 2
-    assert limit.full()
+    assert limit.quota(0) > 0
+    assert limit.full
     assert len(events) == 2
 
 
-class FakeSocket:
-    """A listening socket that answers from a list: clients, and errors by their number."""
+async def test_who_is_turned_away_does_not_count_against_the_rate(autojump_clock: MockClock) -> None:
+    full = post(max_conn_rate=1.0, max_connections=1, serving=True)
+    gauge = memoryview(full.counters.pages[0]).cast("Q")
+    limit = limits(full)
+    await trio.sleep(100)
+    gauge[gauge_index(0)] = 1
+    assert limit.quota(0) > 0
+    limit.came(1000)
+    gauge[gauge_index(0)] = 0
+    assert (limit.quota(0), limit.full) == (1, False)
 
-    def __init__(self, *answers: socket.socket | int) -> None:
+
+async def test_while_too_many_handshakes_are_in_progress_clients_wait_in_the_kernel(
+    autojump_clock: MockClock,
+) -> None:
+    limit = limits(post(max_connections=1_000_000, serving=True))
+    most = worker_module._MAX_HANDSHAKES
+    assert (limit.quota(most - 1), limit.pause) == (1, math.inf)
+    assert limit.quota(most) == 0
+    # Another listener's may end meanwhile.
+    assert 0 < limit.pause < 1
+
+
+class FakeFront:
+    """A front that answers from a list, and notes what it was asked for."""
+
+    patience = 15.0
+
+    def __init__(self, *answers: Progress) -> None:
         self.answers = list(answers)
-        self.asked_at: list[float] = []
+        self.asked: list[tuple[float, int, bool]] = []
+        self.handshaking = 0
+        self.listening: list[int] = []
 
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        self.asked_at.append(trio.current_time())
-        answer = self.answers.pop(0) if self.answers else errno.EAGAIN
-        if isinstance(answer, int):
-            raise OSError(answer, "on purpose")
-        return answer, ADDRESS
+    def __len__(self) -> int:
+        return self.handshaking
+
+    def fileno(self) -> int:
+        return -1
+
+    def listen(self, listening: int) -> None:
+        self.listening.append(listening)
+
+    def stop_listening(self) -> None:
+        self.listening.clear()
+
+    def step(self, quota: int, *, turn_away: bool = False) -> Progress:
+        self.asked.append((trio.current_time(), quota, turn_away))
+        answer = self.answers.pop(0) if self.answers else Progress([], 0, 0, busy=False)
+        self.handshaking = max(0, self.handshaking - len(answer.arrivals))
+        return answer
 
 
 class Doorman:
-    """Runs a worker's accept loop on a fake socket until it has nothing more to give."""
+    """A worker with one listener, whose front is a fake that is always ready while it has answers."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, inheritance: Post | None = None) -> None:
-        self.post = inheritance or post()
-        self.worker = Worker(self.post)
-        self._drained = trio.Event()
-        self._let_in: dict[int, tuple[socket.socket, str]] = {}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, front: FakeFront, inheritance: Post) -> None:
+        self.front = front
+        self.worker = Worker(replace(inheritance, config=Config(listeners=())))
+        door: Any = SimpleNamespace(name="external", front=front)
+        self.worker._doors = [door]
+        self.worker._post = inheritance
+        self.worker._waiting = [trio.CancelScope()]
+        self.received: list[object] = []
         monkeypatch.setattr(trio.lowlevel, "wait_readable", self._wait_readable)
-        monkeypatch.setattr(self.worker, "_session", self._session)
+        monkeypatch.setattr(session, "receive", lambda _door, arrival, _tasks: self.received.append(arrival))
 
-    async def _wait_readable(self, listening: FakeSocket) -> None:
-        if not listening.answers:
-            self._drained.set()
+    async def _wait_readable(self, _fd: int) -> None:
+        if not self.front.answers:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
 
-    async def _session(self, _door: object, client: socket.socket, peer: str, connection_id: int) -> None:
-        self._let_in[connection_id] = client, peer
-        await trio.lowlevel.checkpoint()
-
-    @property
-    def let_in(self) -> list[tuple[socket.socket, str]]:
-        """Clients with their addresses, in the order of their numbers."""
-        return [session for _id, session in sorted(self._let_in.items())]
-
-    async def serve(self, listening: FakeSocket, limit: _Limits | None = None) -> None:
-        door: Any = SimpleNamespace(name="external")
-        fake: Any = listening
-        limit = limit or limits(post(serving=True))
+    async def serve(self, seconds: float) -> None:
+        """As long as it takes, and then the order to stop."""
+        self.worker._ready.set()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.worker._accept, door, fake, limit, nursery)
-            await self._drained.wait()
-            await wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
+            nursery.start_soon(self.worker._serve, 0, nursery)
+            await trio.sleep(seconds)
+            self.front.handshaking = 0
+            self.worker._stop_listening()
 
 
-@pytest.fixture
-def clients() -> Iterator[list[socket.socket]]:
-    made = [socket.socket() for _ in range(3)]
-    yield made
-    for client in made:
-        client.close()
+def arrival(name: str) -> Any:
+    return SimpleNamespace(name=name)
 
 
-async def test_each_client_gets_a_session_with_its_address_and_a_number(
-    monkeypatch: pytest.MonkeyPatch, clients: list[socket.socket], autojump_clock: MockClock
+async def test_whoever_has_arrived_is_received_in_order(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    doorman = Doorman(monkeypatch)
-    await doorman.serve(FakeSocket(*clients))
-    assert doorman.let_in == [(client, "192.0.2.7:40000") for client in clients]
-    assert doorman.post.counters.total(Counter.ACCEPTED) == 3
+    first, second, third = arrival("first"), arrival("second"), arrival("third")
+    front = FakeFront(Progress([first, second], 2, 0, busy=True), Progress([third], 1, 0, busy=False))
+    doorman = Doorman(monkeypatch, front, post(serving=True))
+    await doorman.serve(1)
+    assert doorman.received == [first, second, third]
 
 
 @pytest.mark.parametrize("code", sorted(worker_module._OUT_OF_RESOURCES), ids=errno.errorcode.get)
 async def test_when_the_kernel_has_no_more_to_give_the_worker_pauses_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-    clients: list[socket.socket],
-    autojump_clock: MockClock,
-    events: list[Any],
-    code: int,
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, events: list[Any], code: int
 ) -> None:
-    doorman = Doorman(monkeypatch)
-    listening = FakeSocket(clients[0], code, code, clients[1])
-    await doorman.serve(listening)
-    assert [client for client, _peer in doorman.let_in] == clients[:2]
-    assert listening.asked_at[:4] == pytest.approx([0.0, 0.0, 0.1, 0.2])
+    front = FakeFront(Progress([], 0, code, busy=False))
+    await Doorman(monkeypatch, front, post(serving=True)).serve(1)
+    asked = [(round(when, 3), quota > 0) for when, quota, _turn_away in front.asked]
+    assert asked[0] == (0.0, True)
+    assert (0.1, True) in asked
+    assert not any(0 < when < 0.1 for when, _may in asked)
     assert [(event["event"], event["log_level"], event["error"]) for event in events] == [
-        ("cannot accept", "error", "on purpose")
-    ] * 2
-
-
-@pytest.mark.parametrize("code", sorted(worker_module._ONE_CONNECTION), ids=errno.errorcode.get)
-async def test_a_client_that_left_while_it_waited_delays_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-    clients: list[socket.socket],
-    autojump_clock: MockClock,
-    events: list[Any],
-    code: int,
-) -> None:
-    doorman = Doorman(monkeypatch)
-    listening = FakeSocket(code, clients[0], code, clients[1])
-    await doorman.serve(listening)
-    assert [client for client, _peer in doorman.let_in] == clients[:2]
-    assert set(listening.asked_at) == {0.0}
-    assert events == []
+        ("cannot accept", "error", os.strerror(code))
+    ]
 
 
 async def test_an_error_that_nobody_expects_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    doorman = Doorman(monkeypatch)
-    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="on purpose")):
-        await doorman.serve(FakeSocket(errno.EBADF))
+    front = FakeFront(Progress([], 0, errno.EBADF, busy=False))
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="Bad file descriptor")):
+        await Doorman(monkeypatch, front, post(serving=True)).serve(1)
 
 
-async def test_a_client_beyond_max_connections_is_closed_and_counted(
-    monkeypatch: pytest.MonkeyPatch, clients: list[socket.socket], autojump_clock: MockClock
+async def test_clients_beyond_max_connections_are_turned_away(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     full = post(max_connections=1, serving=True)
     memoryview(full.counters.pages[0]).cast("Q")[gauge_index(0)] = 1
-    doorman = Doorman(monkeypatch)
-    await doorman.serve(FakeSocket(clients[0]), limits(full))
-    assert doorman.let_in == []
-    assert clients[0].fileno() == -1
-    assert doorman.post.counters.total(Counter.THROTTLED) == 1
+    front = FakeFront()
+    await Doorman(monkeypatch, front, full).serve(1)
+    assert front.asked[0][1] > 0
+    assert front.asked[0][2] is True
 
 
-async def test_while_too_many_handshakes_are_in_progress_clients_wait_in_the_kernel(
-    monkeypatch: pytest.MonkeyPatch, clients: list[socket.socket], autojump_clock: MockClock
+async def test_told_to_stop_it_takes_nobody_in_and_waits_for_the_last_handshake(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(worker_module, "_MAX_HANDSHAKES", 2)
-    worker = Worker(post())
-    most, served, released = 0, [], trio.Event()
-
-    async def shake_hands(_door: object, client: socket.socket, _peer: str, _id: int) -> None:
-        nonlocal most
-        served.append(client)
-        most = max(most, worker._handshaking)
-        await released.wait()
-
-    async def readable(_listening: object) -> None:
-        await trio.lowlevel.checkpoint() if listening.answers else await trio.sleep_forever()
-
-    monkeypatch.setattr(session, "serve", shake_hands)
-    monkeypatch.setattr(trio.lowlevel, "wait_readable", readable)
-    listening = FakeSocket(*clients)
-    door: Any = SimpleNamespace(name="external")
-    fake: Any = listening
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker._accept, door, fake, limits(post(serving=True)), nursery)
-        await wait_all_tasks_blocked()
-        assert (len(served), len(listening.answers)) == (2, 1)
-        released.set()
-        await wait_all_tasks_blocked()
-        assert (len(served), len(listening.answers), worker._handshaking) == (3, 0, 0)
-        nursery.cancel_scope.cancel()
-    assert most == 2
-    assert all(client.fileno() == -1 for client in clients)
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [(("192.0.2.1", 4), "192.0.2.1:4"), (("2001:db8::1", 5, 0, 0), "[2001:db8::1]:5")],
-)
-def test_a_peer_is_written_so_that_its_port_can_be_told(address: Any, text: str) -> None:
-    assert _peer(address) == text
+    front = FakeFront()
+    front.handshaking = 1
+    doorman = Doorman(monkeypatch, front, post(serving=True))
+    doorman.worker._ready.set()
+    with socket.socket() as listening:
+        doorman.worker._post = replace(doorman.worker._post, sockets=[[listening]])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(doorman.worker._serve, 0, nursery)
+            await wait_all_tasks_blocked()
+            assert front.listening == [listening.fileno()]
+            doorman.worker._stop_listening()
+            assert (front.listening, listening.fileno()) == ([], -1)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            last = arrival("last")
+            front.answers.append(Progress([last], 0, 0, busy=False))
+            for waiting in doorman.worker._waiting:
+                waiting.cancel()
+    assert doorman.received == [last]

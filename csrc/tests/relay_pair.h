@@ -138,6 +138,39 @@ static inline gw_relay_event next_event(stage *on) {
   return event;
 }
 
+/* --- lists --- */
+
+/* publish_revoked puts a list of the serials from |first| to |last| in force. */
+static inline void publish_revoked(stage *on, long first, long last) {
+  bytes entries = {0};
+  unsigned char *name = NULL, *key = NULL;
+  for (long serial = first; serial <= last; serial++) {
+    uint8_t octets[] = {(uint8_t)(serial >> 8), (uint8_t)serial};
+    entry_add(&entries, octets, 2, "260101000000Z", NULL);
+  }
+  bytes list = list_make(&entries, 0);
+  gw_crl_parts parts;
+  gw_error error;
+  uint64_t count;
+  CHECK(gw_crl_split(list.at, list.length, &parts, &error));
+  gw_table_meta meta = {.signature = (const uint8_t *)"s", .signature_length = 1, .this_update = time(NULL) - 60,
+                        .next_update = time(NULL) + 3600};
+  meta.issuer_name_length = (size_t)i2d_X509_NAME(X509_get_subject_name(on->ca), &name);
+  meta.issuer_key_length = (size_t)i2d_PUBKEY(on->key, &key);
+  meta.issuer_name = name;
+  meta.issuer_key = key;
+  int fd = memfd_create("table", MFD_CLOEXEC);
+  CHECK(fd >= 0 && gw_table_compile(list.at, list.length, &parts, &meta, fd, &count, &error));
+  gw_table *table = gw_table_open(fd, 1, &error);
+  CHECK(table != NULL && gw_world_publish(on->world, &table, 1, &error));
+  gw_table_free(table);
+  close(fd);
+  OPENSSL_free(name);
+  OPENSSL_free(key);
+  bytes_free(&entries);
+  bytes_free(&list);
+}
+
 /* --- sockets --- */
 
 static inline void set_blocking(int fd, int blocking) {
@@ -217,15 +250,20 @@ static inline void adopt(stage *on, pair *with, uint64_t id, const char *preface
   with->conn = NULL;
 }
 
-/* pair_make makes a pair that is not adopted yet. */
-static inline void pair_make(stage *on, pair *with, long serial, int room) {
+/* pair_broker gives the pair a broker that is connected. */
+static inline void pair_broker(pair *with, int room) {
   int fds[2];
-  pair_handshake(on, with, on->listener, serial, room);
   tcp_pair(fds, room);
   with->broker = fds[0];
   with->upstream = fds[1];
   set_blocking(with->broker, 1);
   set_blocking(with->upstream, 0);
+}
+
+/* pair_make makes a pair that is not adopted yet. */
+static inline void pair_make(stage *on, pair *with, long serial, int room) {
+  pair_handshake(on, with, on->listener, serial, room);
+  pair_broker(with, room);
 }
 
 static inline void pair_open(stage *on, pair *with, uint64_t id) {

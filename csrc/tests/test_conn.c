@@ -389,6 +389,43 @@ static void connections_are_counted_while_they_live(void) {
   gateway_close(&door);
 }
 
+/* What a connection is asked after its end: who it was. The rest may go at once, and goes once. */
+static void a_closed_connection_still_knows_whose_it_was(void) {
+  gateway door;
+  client end;
+  uint64_t gauge = 0;
+  gw_rules rules = with_policy(GW_UNAVAILABLE_ACCEPT);
+  rules.connections = &gauge;
+  gateway_open(&door, rules, REQUIRED);
+  identity uncovered = identity_make("uncovered", "10", &door.middle, 0);
+  client_open(&end, &door, TLS1_3_VERSION, &uncovered, NULL);
+  CHECK(shake(&end) == GW_HANDSHAKE_DONE);
+  gw_conn_close(end.conn);
+  (void)client_listen(&end);
+  CHECK(end.alert == SSL_AD_CLOSE_NOTIFY && gauge == 0);
+  gw_conn_close(end.conn);
+  CHECK(gauge == 0);
+  const gw_verification *known = &end.conn->verification;
+  CHECK(known->verdict.verdict == GW_VERDICT_NO_LIST && known->listener == door.listener);
+  CHECK(same_certificate(known->leaf_der, known->leaf_der_length, &uncovered));
+  (void)client_close(&end);
+  CHECK(gauge == 0);
+  identity_free(&uncovered);
+  gateway_close(&door);
+}
+
+static void a_client_without_an_address_has_an_empty_one(void) {
+  gateway door;
+  client end;
+  gw_peer peer = {"unset"};
+  gateway_open(&door, WHOLE_CHAIN, REQUIRED);
+  client_open(&end, &door, TLS1_3_VERSION, NULL, NULL); /* a Unix socket has none */
+  gw_conn_peer(end.conn, &peer);
+  CHECK(peer.text[0] == '\0');
+  (void)client_close(&end);
+  gateway_close(&door);
+}
+
 int main(void) {
   use_system_openssl();
   RUN(a_good_client_is_let_in);
@@ -411,5 +448,7 @@ int main(void) {
   RUN(a_handshake_that_nobody_began_is_refused);
   RUN(close_notify_arrives_though_the_client_has_sent_more);
   RUN(connections_are_counted_while_they_live);
+  RUN(a_closed_connection_still_knows_whose_it_was);
+  RUN(a_client_without_an_address_has_an_empty_one);
   return 0;
 }

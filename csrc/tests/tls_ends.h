@@ -1,4 +1,4 @@
-/* tls_ends.h - both ends of a TLS connection in one test: ours on one socket of a pair, OpenSSL's client on the other.
+/* tls_ends.h - both ends of a TLS connection in one test: ours on one socket, OpenSSL's client on the other.
  *
  * One thread steps both ends in turn over non-blocking sockets, so that nothing
  * waits and nothing depends on time. */
@@ -92,14 +92,12 @@ static inline int keep_ticket(SSL *ssl, SSL_SESSION *session) {
   return 0;
 }
 
-/* client_open connects a client that shows the certificate of |who| (NULL for
- * none) and speaks |version| alone; |resumed| is a session of another, or NULL. */
-static inline void client_open(client *end, gateway *door, int version, const identity *who, SSL_SESSION *resumed) {
-  int fds[2];
+/* client_begin makes a client on |fd| (non-blocking, the client's from now on) that shows the certificate of
+ * |who| (NULL for none) and speaks |version| alone; |resumed| is a session of another, or NULL. */
+static inline void client_begin(client *end, int fd, int version, const identity *who, SSL_SESSION *resumed) {
   memset(end, 0, sizeof *end);
   end->alert = NO_ALERT;
-  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-  end->fd = fds[0];
+  end->fd = fd;
   end->context = SSL_CTX_new(TLS_client_method());
   CHECK(end->context != NULL);
   CHECK(SSL_CTX_set_min_proto_version(end->context, version) == 1);
@@ -119,6 +117,13 @@ static inline void client_open(client *end, gateway *door, int version, const id
   }
   SSL_set_info_callback(end->ssl, note_alert);
   SSL_set_connect_state(end->ssl);
+}
+
+/* client_open connects such a client to |door|, without a network. */
+static inline void client_open(client *end, gateway *door, int version, const identity *who, SSL_SESSION *resumed) {
+  int fds[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+  client_begin(end, fds[0], version, who, resumed);
   end->conn = gw_conn_new(door->listener, door->context, fds[1], &end->error);
   CHECK(end->conn != NULL);
 }
@@ -132,15 +137,20 @@ static inline int client_listen(client *end) {
   return result;
 }
 
+/* client_steps goes as far as the client's socket lets it; its failure shows at our end and in |alert|. */
+static inline void client_steps(client *end) {
+  ERR_clear_error();
+  if (!SSL_is_init_finished(end->ssl)) {
+    (void)SSL_do_handshake(end->ssl);
+  }
+  ERR_clear_error();
+}
+
 /* shake steps both ends until ours is done or has failed, and returns which. */
 static inline int shake(client *end) {
   int step = GW_HANDSHAKE_WANT_READ;
   for (int i = 0; i < MAX_STEPS && (step == GW_HANDSHAKE_WANT_READ || step == GW_HANDSHAKE_WANT_WRITE); i++) {
-    if (!SSL_is_init_finished(end->ssl)) {
-      ERR_clear_error();
-      (void)SSL_do_handshake(end->ssl); /* its failure shows at our end and in |alert| */
-      ERR_clear_error();
-    }
+    client_steps(end);
     step = gw_conn_handshake(end->conn, &end->error);
   }
   (void)client_listen(end);

@@ -8,7 +8,16 @@ specification of each function.
 """
 
 from gateway.native.binding import Check, End, OnUnavailable, Step, VerdictKind, ffi, lib
-from gateway.native.connection import Conn, HandshakeInfo, Relay, RelayEvent, die_with_parent
+from gateway.native.connection import (
+    Arrival,
+    Conn,
+    Front,
+    HandshakeInfo,
+    Progress,
+    Relay,
+    RelayEvent,
+    die_with_parent,
+)
 from gateway.native.table import (
     CrlParts,
     Entry,
@@ -21,14 +30,17 @@ from gateway.native.table import (
 from gateway.native.verify import Listener, StapleSlot, Verdict, World, arm_verification, counter
 
 __all__ = [
+    "Arrival",
     "Check",
     "Conn",
     "CrlParts",
     "End",
     "Entry",
+    "Front",
     "HandshakeInfo",
     "Listener",
     "OnUnavailable",
+    "Progress",
     "Relay",
     "RelayEvent",
     "StapleSlot",

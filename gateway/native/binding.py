@@ -49,6 +49,7 @@ class Step(IntEnum):
     DONE = lib.GW_HANDSHAKE_DONE
     WANT_READ = lib.GW_HANDSHAKE_WANT_READ
     WANT_WRITE = lib.GW_HANDSHAKE_WANT_WRITE
+    TIMED_OUT = lib.GW_HANDSHAKE_TIMED_OUT
 
 
 class End(IntEnum):

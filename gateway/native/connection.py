@@ -1,10 +1,9 @@
-"""One connection from its handshake to the relay thread, and how it ended (csrc/conn.h, relay.h)."""
+"""One connection: its handshake, the relay thread, and how it ended (csrc/conn.h, front.h, relay.h)."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gateway.errors import GatewayError
 from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_bytes, to_text
@@ -27,46 +26,44 @@ class HandshakeInfo:
     leaf: bytes
 
 
-_CLEAR = (lib.GW_VERDICT_NONE, lib.GW_VERDICT_GOOD)
 _STEPS = tuple(Step(number) for number in range(len(Step)))
 
 
 class Conn:
     """One client connection until the relay takes it; it owns the socket's descriptor."""
 
-    __slots__ = ("_error", "_info", "listener", "pointer")
+    __slots__ = ("listener", "pointer")
 
-    def __init__(self, listener: Listener, ssl_ctx: int, fd: int) -> None:
+    def __init__(self, listener: Listener, pointer: Any) -> None:
+        """Own the gw_conn at `pointer`."""
+        self.listener = listener
+        self.pointer = pointer
+
+    @classmethod
+    def begin(cls, listener: Listener, ssl_ctx: int, fd: int) -> Conn:
         """Begin the server's side of TLS on `fd` (connected, non-blocking).
 
         Raises:
             GatewayError: OpenSSL could not; `fd` stays the caller's.
         """
-        self._error = new_error()
-        self._info = ffi.new("gw_conn_info *")
-        self.listener = listener
-        self.pointer = lib.gw_conn_new(
-            listener.pointer,
-            ffi.cast("void *", ssl_ctx),
-            fd,
-            self._error,
-        )
-        if self.pointer == ffi.NULL:
-            raise GatewayError(f"a TLS connection cannot be made: {error_text(self._error)}")
+        error = new_error()
+        pointer = lib.gw_conn_new(listener.pointer, ffi.cast("void *", ssl_ctx), fd, error)
+        if pointer == ffi.NULL:
+            raise GatewayError(f"a TLS connection cannot be made: {error_text(error)}")
+        return cls(listener, pointer)
 
-    def handshake(self) -> Step:
-        """Go as far as the socket lets it."""
-        return _STEPS[int(lib.gw_conn_handshake(self.pointer, self._error))]
+    def handshake(self) -> tuple[Step, str]:
+        """Go as far as the socket lets it; where it failed, with the reason in OpenSSL's words."""
+        error = new_error()
+        step = _STEPS[int(lib.gw_conn_handshake(self.pointer, error))]
+        return step, error_text(error) if step is Step.FAILED else ""
 
     @property
-    def error(self) -> str:
-        """Why the last step failed, in OpenSSL's words."""
-        return error_text(self._error)
-
-    def is_clear(self) -> bool:
-        """Whether nothing speaks against the client: looked up and good, or not asked for."""
-        lib.gw_conn_get_info(self.pointer, self._info)
-        return self._info.verdict.verdict in _CLEAR
+    def peer(self) -> str:
+        """The client's address: "192.0.2.1:40000", "[2001:db8::1]:40000"."""
+        peer = ffi.new("gw_peer *")
+        lib.gw_conn_peer(self.pointer, peer)
+        return to_text(peer.text)
 
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""
@@ -74,7 +71,7 @@ class Conn:
 
     def info(self) -> HandshakeInfo:
         """Verdict, resumption, version and, where it was refused, the client's certificate (DER)."""
-        info = self._info
+        info = ffi.new("gw_conn_info *")
         lib.gw_conn_get_info(self.pointer, info)
         return HandshakeInfo(
             verdict=verdict_of(info.verdict),
@@ -101,8 +98,106 @@ class Conn:
         lib.gw_conn_free(pointer)
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # __init__ may have failed before there was anything to free
-            self.close()
+        self.close()
+
+
+class Arrival(NamedTuple):
+    """A client whose handshake has ended."""
+
+    conn: Conn
+    outcome: Step
+    """DONE, FAILED or TIMED_OUT."""
+    clear: bool
+    """Done, and nothing speaks against the client: looked up and good, or not asked for."""
+    error: str
+    """Why it failed, in OpenSSL's words."""
+
+
+class Progress(NamedTuple):
+    """What came of one step of a Front."""
+
+    arrivals: list[Arrival]
+    accepted: int
+    """Clients that came, turned away or not."""
+    code: int
+    """An errno of accept(2) that says that no more can come for now, or 0."""
+    busy: bool
+    """There is probably more to do at once, or the quota is used up."""
+
+
+# Whose handshake may end in one step.
+_ARRIVALS = 16
+
+
+class Front:
+    """The handshakes of one listener, many at a time."""
+
+    def __init__(self, listener: Listener, ssl_ctx: int, timeout: float) -> None:
+        error = new_error()
+        self._pointer = ffi.NULL
+        pointer = lib.gw_front_new(listener.pointer, ffi.cast("void *", ssl_ctx), int(timeout * 1000), error)
+        if pointer == ffi.NULL:
+            raise GatewayError(f"handshakes cannot be served: {error_text(error)}")
+        self._pointer = pointer
+        self._listener = listener
+        self._arrivals = ffi.new("gw_arrival[]", _ARRIVALS)
+        self._intake = ffi.new("gw_intake *")
+
+    def listen(self, listening: int) -> None:
+        """Take clients of this listening socket (non-blocking) in, until `stop_listening`.
+
+        Raises:
+            GatewayError: the kernel has no resources for it.
+        """
+        error = new_error()
+        if not lib.gw_front_listen(self._pointer, listening, error):
+            raise GatewayError(f"cannot listen: {error_text(error)}")
+
+    def stop_listening(self) -> None:
+        """Take no more clients in; to be called before the listening sockets are closed."""
+        lib.gw_front_stop_listening(self._pointer)
+
+    def __len__(self) -> int:
+        """How many handshakes are in progress."""
+        return int(lib.gw_front_count(self._pointer))
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `step` has something to do."""
+        return int(lib.gw_front_fd(self._pointer))
+
+    @property
+    def patience(self) -> float:
+        """After how many seconds `step` has to be called if nothing happens."""
+        return int(lib.gw_front_patience(self._pointer)) / 1000
+
+    def step(self, quota: int, *, turn_away: bool = False) -> Progress:
+        """Take at most `quota` clients in, advance handshakes, give up those that take too long.
+
+        Without a quota clients wait in the kernel's queue; with `turn_away` they are closed.
+        """
+        intake = self._intake
+        intake.quota, intake.turn_away = quota, turn_away
+        ended = self._take(lib.gw_front_step(self._pointer, intake, self._arrivals, _ARRIVALS))
+        return Progress(ended, intake.accepted, intake.code, bool(intake.busy))
+
+    def _take(self, count: int) -> list[Arrival]:
+        taken = []
+        for number in range(count):
+            arrival = self._arrivals[number]
+            outcome = _STEPS[arrival.result]
+            error = error_text(arrival.error) if outcome is Step.FAILED else ""
+            conn = Conn(self._listener, arrival.conn)
+            taken.append(Arrival(conn, outcome, bool(arrival.clear), error))
+        return taken
+
+    def close(self) -> None:
+        """Close the connections that are still at it. Idempotent."""
+        pointer, self._pointer = self._pointer, ffi.NULL
+        lib.gw_front_free(pointer)
+
+    def __del__(self) -> None:
+        # Not ffi.gc: C needs the listener for this, and nothing else says which of the two goes first.
+        self.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +213,28 @@ class RelayEvent:
     peer: str
     detail: str
     leaf: bytes
+    """REVOKED: the client's certificate (DER)."""
+    conn: Conn | None
+    """BROKER_REFUSED: the connection, with nothing read from it, to be adopted anew or closed."""
+
+
+# All others are for one side or the network to explain, not for the gateway.
+_NOT_ORDINARY = (End.REVOKED, End.BROKER_REFUSED)
 
 
 class Relay:
     """The C thread that moves bytes; from `adopt` on it owns the connection and the broker's socket."""
 
-    def __init__(self, world: World, *, linger: float = 30.0) -> None:
+    def __init__(self, world: World, *, linger: float = 30.0, connect_timeout: float = 5.0) -> None:
         self._world = world
-        options, error = ffi.new("gw_relay_options *", {"linger_ms": int(linger * 1000)}), new_error()
+        waits = {"linger_ms": int(linger * 1000), "connect_ms": int(connect_timeout * 1000)}
+        options, error = ffi.new("gw_relay_options *", waits), new_error()
         pointer = lib.gw_relay_new(world.pointer, options, error)
         if pointer == ffi.NULL:
             raise GatewayError(f"the relay thread cannot be started: {error_text(error)}")
         self.pointer = ffi.gc(pointer, lib.gw_relay_free)
-        self.listeners: set[Listener] = set()
+        # C borrows the listeners for as long as it lives.
+        self._listeners: dict[Any, Listener] = {}
 
     def adopt(self, conn: Conn, upstream: int, connection_id: int, preface: bytes = b"") -> None:
         """Hand over an established connection and the broker's socket (connected or connecting).
@@ -139,7 +243,7 @@ class Relay:
             GatewayError: the relay could not take them; both stay the caller's.
         """
         error = new_error()
-        self.listeners.add(conn.listener)  # C borrows the listener for as long as it lives
+        self._listeners[conn.listener.pointer] = conn.listener
         taken = lib.gw_relay_adopt(
             self.pointer,
             conn.pointer,
@@ -164,25 +268,30 @@ class Relay:
         """A descriptor that is readable while events wait."""
         return int(lib.gw_relay_event_fd(self.pointer))
 
-    def events(self) -> Iterator[RelayEvent]:
-        """Take the events that wait."""
+    def events(self, *, ordinary: bool = True) -> Iterator[RelayEvent]:
+        """Take the events that wait; without `ordinary`, those that are drop out unseen."""
         event = ffi.new("gw_relay_event *")
         while lib.gw_relay_next_event(self.pointer, event):
-            leaf = b""
-            if event.leaf_der != ffi.NULL:
-                leaf = to_bytes(event.leaf_der, event.leaf_der_length)
-                lib.gw_free(event.leaf_der)
-            yield RelayEvent(
-                id=event.id,
-                end=End(event.end),
-                bytes_in=event.bytes_in,
-                bytes_out=event.bytes_out,
-                duration=event.duration_ms / 1000,
-                verdict=verdict_of(event.verdict),
-                peer=to_text(event.peer),
-                detail=to_text(event.detail),
-                leaf=leaf,
-            )
+            leaf = to_bytes(event.leaf_der, event.leaf_der_length)
+            lib.gw_free(event.leaf_der)
+            if ordinary or event.end in _NOT_ORDINARY:
+                yield RelayEvent(
+                    id=event.id,
+                    end=End(event.end),
+                    bytes_in=event.bytes_in,
+                    bytes_out=event.bytes_out,
+                    duration=event.duration_ms / 1000,
+                    verdict=verdict_of(event.verdict),
+                    peer=to_text(event.peer.text),
+                    detail=to_text(event.detail),
+                    leaf=leaf,
+                    conn=self._handed_back(event),
+                )
+
+    def _handed_back(self, event: Any) -> Conn | None:
+        if event.conn == ffi.NULL:
+            return None
+        return Conn(self._listeners[event.listener], event.conn)
 
     def stop(self) -> None:
         """End all connections with close_notify and wait for the thread."""

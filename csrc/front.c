@@ -1,0 +1,218 @@
+#include "front.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "counters.h"
+
+enum { MOST_SOCKETS = 64 };
+
+/* Events of one call: each takes some 0.3 ms, and who has arrived waits for the end of it. */
+enum { BATCH = 16 };
+
+struct gw_front {
+  gw_listener *listener;
+  void *ssl_ctx;
+  int64_t timeout_ms;
+  int epoll;
+  gw_node conns; /* in progress, in the order of their deadlines */
+  size_t count;
+  int listening[MOST_SOCKETS], sockets; /* borrowed; epoll's data points here for these, to a gw_conn for others */
+  int paused;                           /* epoll is not to report them */
+};
+
+static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
+
+static void count(const gw_front *front, int which, int delta) {
+  gw_count(gw_world_counters(gw_listener_world(front->listener)), which, (uint64_t)(int64_t)delta);
+}
+
+gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error) {
+  gw_front *front = calloc(1, sizeof *front);
+  if (front == NULL) {
+    (void)gw_fail(error, "no memory");
+    return NULL;
+  }
+  *front = (gw_front){.listener = listener, .ssl_ctx = ssl_ctx, .timeout_ms = timeout_ms};
+  gw_list_init(&front->conns);
+  front->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (front->epoll < 0) {
+    (void)gw_fail(error, "no epoll set for handshakes: %m");
+    free(front);
+    return NULL;
+  }
+  return front;
+}
+
+void gw_front_free(gw_front *front) {
+  if (front != NULL) {
+    while (!gw_list_empty(&front->conns)) {
+      gw_conn *conn = conn_of(front->conns.next);
+      gw_list_remove(&conn->node);
+      gw_conn_free(conn);
+      count(front, GW_COUNT_HANDSHAKING, -1);
+    }
+    (void)close(front->epoll);
+    free(front);
+  }
+}
+
+int gw_front_fd(const gw_front *front) { return front->epoll; }
+
+size_t gw_front_count(const gw_front *front) { return front->count; }
+
+/* arrive takes |conn|, whose handshake has ended, out of the front. */
+static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
+  int verdict = conn->verification.verdict.verdict;
+  arrival->conn = conn;
+  arrival->result = result;
+  arrival->clear = result == GW_HANDSHAKE_DONE && (verdict == GW_VERDICT_NONE || verdict == GW_VERDICT_GOOD);
+  if (conn->awaited != 0) {
+    (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
+  }
+  gw_list_remove(&conn->node);
+  front->count--;
+  count(front, GW_COUNT_HANDSHAKING, -1);
+}
+
+/* What OpenSSL writes in several pieces leaves as one: the session tickets of TLS 1.3, each with a send of its own. */
+static void cork(const gw_conn *conn, int on) {
+  (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on); /* if it fails, there is a segment more */
+}
+
+/* advance goes as far as the socket lets it. Returns 1 when |arrival| was filled. */
+static int advance(gw_front *front, gw_conn *conn, gw_arrival *arrival) {
+  int first = conn->awaited == 0; /* which has one flight, written at once */
+  if (!first) {
+    cork(conn, 1);
+  }
+  int result = gw_conn_handshake(conn, &arrival->error);
+  if (!first) {
+    cork(conn, 0);
+  }
+  if (result == GW_HANDSHAKE_WANT_READ || result == GW_HANDSHAKE_WANT_WRITE) {
+    struct epoll_event event = {.events = result == GW_HANDSHAKE_WANT_READ ? EPOLLIN : EPOLLOUT, .data.ptr = conn};
+    int how = first ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (event.events == conn->awaited || epoll_ctl(front->epoll, how, conn->fd, &event) == 0) {
+      conn->awaited = event.events;
+      return 0;
+    }
+    (void)gw_fail(&arrival->error, "cannot wait for the client: %m");
+    result = GW_HANDSHAKE_FAILED;
+  }
+  arrive(front, conn, result, arrival);
+  return 1;
+}
+
+static int watch_socket(gw_front *front, int index, int how) {
+  struct epoll_event event = {.events = front->paused ? 0 : EPOLLIN, .data.ptr = &front->listening[index]};
+  return epoll_ctl(front->epoll, how, front->listening[index], &event) == 0;
+}
+
+int gw_front_listen(gw_front *front, int listening, gw_error *error) {
+  if (front->sockets == MOST_SOCKETS) {
+    return gw_fail(error, "more than %d addresses", MOST_SOCKETS);
+  }
+  front->listening[front->sockets] = listening;
+  if (!watch_socket(front, front->sockets, EPOLL_CTL_ADD)) {
+    return gw_fail(error, "cannot wait for clients: %m");
+  }
+  front->sockets++;
+  return 1;
+}
+
+void gw_front_stop_listening(gw_front *front) {
+  for (int i = 0; i < front->sockets; i++) {
+    (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, front->listening[i], NULL);
+  }
+  front->sockets = 0;
+}
+
+static void pause_sockets(gw_front *front, int paused) {
+  if (front->paused != paused) {
+    front->paused = paused;
+    for (int i = 0; i < front->sockets; i++) {
+      (void)watch_socket(front, i, EPOLL_CTL_MOD); /* cannot fail: it is registered */
+    }
+  }
+}
+
+/* What accept(2) reports of one client that it failed to give us ("Error handling" there), as opposed to of us. */
+static int of_one_client(int code) {
+  return code == ECONNABORTED || code == EPROTO || code == EPERM || code == EINTR || code == ENETDOWN ||
+         code == ENOPROTOOPT || code == EHOSTDOWN || code == ENONET || code == EHOSTUNREACH || code == ENETUNREACH;
+}
+
+/* take_in accepts one client and begins its handshake. Returns 1 when |arrival| was filled. */
+static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival *arrival) {
+  int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) {
+    intake->code = of_one_client(errno) || errno == EAGAIN ? intake->code : errno;
+    return 0;
+  }
+  intake->accepted++;
+  count(front, GW_COUNT_ACCEPTED, 1);
+  count(front, GW_COUNT_THROTTLED, intake->turn_away != 0);
+  if (intake->turn_away) {
+    (void)close(fd);
+    return 0;
+  }
+  gw_conn *conn = gw_conn_new(front->listener, front->ssl_ctx, fd, &arrival->error);
+  if (conn == NULL) {
+    intake->code = ENOMEM;
+    (void)close(fd);
+    return 0;
+  }
+  conn->accepted_ms = gw_now_ms();
+  gw_list_append(&front->conns, &conn->node);
+  front->count++;
+  count(front, GW_COUNT_HANDSHAKING, 1);
+  /* The ClientHello is there already where the socket has TCP_DEFER_ACCEPT. */
+  return advance(front, conn, arrival);
+}
+
+/* handle deals with one event. Returns 1 when |arrival| was filled. */
+static int handle(gw_front *front, void *what, gw_intake *intake, gw_arrival *arrival) {
+  uintptr_t offset = (uintptr_t)what - (uintptr_t)front->listening;
+  if (offset >= sizeof front->listening) {
+    return advance(front, what, arrival);
+  }
+  return intake->accepted < intake->quota && take_in(front, *(int *)what, intake, arrival);
+}
+
+int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most) {
+  struct epoll_event events[BATCH];
+  int ended = 0, handled = 0, ready;
+  intake->accepted = intake->code = 0;
+  do {
+    pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
+    int room = most - ended < BATCH - handled ? most - ended : BATCH - handled;
+    ready = room > 0 ? epoll_wait(front->epoll, events, room, 0) : 0;
+    for (int i = 0; i < ready; i++) {
+      ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
+    }
+    handled += ready > 0 ? ready : 0;
+  } while (ready > 0);
+  while (ended < most && !gw_list_empty(&front->conns) && gw_front_patience(front) == 0) {
+    count(front, GW_COUNT_TIMED_OUT, 1);
+    arrive(front, conn_of(front->conns.next), GW_HANDSHAKE_TIMED_OUT, &arrivals[ended++]);
+  }
+  /* Who used the quota up has silenced the sockets: without another step nobody would look at who waits there. */
+  int used_up = intake->accepted > 0 && intake->accepted >= intake->quota;
+  intake->busy = handled == BATCH || ended == most || used_up;
+  return ended;
+}
+
+int64_t gw_front_patience(const gw_front *front) {
+  if (gw_list_empty(&front->conns)) {
+    return front->timeout_ms; /* whoever comes now has that long */
+  }
+  int64_t left = conn_of(front->conns.next)->accepted_ms + front->timeout_ms - gw_now_ms();
+  return left > 0 ? left : 0;
+}

@@ -1,0 +1,398 @@
+"""A client whose handshake has ended: handed over, made to wait, or refused with a reason."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
+
+from gateway import native, session
+from gateway.config.model import Address
+from gateway.log import get_logger
+from gateway.metrics import Counter
+from gateway.native import End, OnUnavailable, Step
+from gateway.upstream import Upstream
+from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
+from tests.relay_parts import Client, Gate, hear_the_end, list_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+    from gateway.native import Arrival
+    from gateway.revocation.policy import Level
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+LIST_TIMEOUT = 15.0
+
+
+class House:
+    """A door with everything behind it: a gate, one broker that serves, and all that is noticed."""
+
+    def __init__(self, directory: Path, on_unavailable: OnUnavailable, broker: ListeningBroker) -> None:
+        self.gate = Gate(directory, on_unavailable)
+        self.broker = broker
+        self.uncovered: list[bytes] = []
+        self.changed = trio.Event()
+        self.door = session.Door(
+            name="external",
+            listener=self.gate.listener,
+            front=self.gate.front(),
+            handshake_timeout=15.0,
+            list_timeout=LIST_TIMEOUT,
+            upstream=Upstream([broker.address]),
+            relay=self.gate.relay,
+            count=native.counter(self.gate.counters.pages[0]),
+            log=get_logger(listener="external"),
+            uncovered=self.uncovered.append,
+            tables_changed=self._wait_for_change,
+        )
+
+    async def _wait_for_change(self) -> None:
+        await self.changed.wait()
+
+    def publish(self, *revoked: int) -> None:
+        """Put a list in force, as a worker does."""
+        self.gate.publish(list_of(self.gate.ca, *revoked))
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    def arrive(self, version: ssl.TLSVersion = V13) -> tuple[Arrival, Client]:
+        return self.gate.arrive(self.gate.tls(version))
+
+    def counted(self, which: Counter) -> int:
+        return self.gate.counters.total(which)
+
+    @property
+    def connections(self) -> int:
+        return self.gate.counters.connections(0)
+
+    def relays(self, client: Client) -> bool:
+        """Whether what the client says comes to the broker, and back."""
+        with self.broker.accept() as accepted:
+            client.queue(b"ping")
+            said = accepted.recv(4, socket.MSG_WAITALL)
+            accepted.sendall(b"pong")
+            client.received.clear()
+            while len(client.received) < 4:
+                assert select.select([client], [], [], TIMEOUT)[0], "no answer"
+                client.pump()
+            return said == b"ping" and client.received == b"pong"
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    """Houses, by their policy for clients that no list covers."""
+    with ExitStack() as stack:
+
+        def build(on_unavailable: OnUnavailable = OnUnavailable.REJECT) -> House:
+            house = House(tmp_path, on_unavailable, stack.enter_context(listening_broker()))
+            stack.callback(house.gate.relay.stop)
+            return house
+
+        yield build
+
+
+@pytest.fixture
+def house(build: Callable[..., House]) -> House:
+    """One that rejects whom no list covers, with a list in force."""
+    house = build()
+    house.publish()
+    return house
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[Any]]:
+    """What is logged meanwhile."""
+    with capture_logs() as captured:
+        yield captured
+
+
+def said(events: list[Any]) -> list[tuple[Level, str]]:
+    return [(event["log_level"], event["event"]) for event in events]
+
+
+class NoTasks:
+    """A nursery that starts nothing."""
+
+    def start_soon(self, *_arguments: object) -> None:
+        raise AssertionError("a task was started")
+
+
+async def receive(house: House, arrival: Arrival) -> None:
+    """Until every task that this takes has ended."""
+    async with trio.open_nursery() as nursery:
+        session.receive(house.door, arrival, nursery)
+
+
+NO_TASKS: Any = NoTasks()
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_clear_client_is_handed_over_without_a_task(
+    house: House, events: list[Any], version: ssl.TLSVersion
+) -> None:
+    arrival, client = house.arrive(version)
+    with closing(client):
+        session.receive(house.door, arrival, NO_TASKS)
+        assert house.relays(client)
+    assert events == []
+    assert (house.counted(Counter.RELAYED), house.counted(Counter.UPSTREAM_FAILED)) == (1, 0)
+
+
+def test_connections_are_numbered_in_the_order_of_their_hand_over(house: House) -> None:
+    for number in range(1, 4):
+        arrival, client = house.arrive()
+        session.receive(house.door, arrival, NO_TASKS)
+        client.close()
+        house.broker.accept().close()
+        assert house.gate.ended(number).id == number
+
+
+async def test_a_broker_that_has_to_be_resolved_is_waited_for_in_a_task(house: House) -> None:
+    house.door.upstream = Upstream([Address("localhost", house.broker.address.port)])
+    arrival, client = house.arrive()
+    with closing(client):
+        await receive(house, arrival)
+        assert house.relays(client)
+    assert house.counted(Counter.HANDSHAKING) == 0
+
+
+async def test_a_revoked_client_is_refused_and_the_log_says_who_and_why(
+    house: House, events: list[Any]
+) -> None:
+    house.publish(house.gate.files[0].serial)
+    arrival, client = house.arrive()
+    with closing(client):
+        peer = "{}:{}".format(*client.sock.getsockname())
+        assert arrival.outcome is Step.FAILED
+        await receive(house, arrival)
+        with pytest.raises(ssl.SSLError, match=r"(?i)certificate.revoked"):
+            hear_the_end(client)
+    assert said(events) == [("warning", "client refused")]
+    assert events[0]["reason"] == "certificate_revoked"
+    assert (events[0]["peer"], events[0]["subject"]) == (peer, "CN=device")
+    assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
+
+
+async def test_a_resumed_client_that_is_revoked_since_is_refused_with_close_notify(
+    house: House, events: list[Any]
+) -> None:
+    tls = house.gate.tls(V12)
+    arrival, first = house.gate.arrive(tls)
+    ticket = first.tls.session
+    arrival.conn.close()
+    first.close()
+    house.publish(house.gate.files[0].serial)
+    arrival, client = house.gate.arrive(tls, session=ticket)
+    with closing(client):
+        assert (arrival.outcome, arrival.clear) == (Step.DONE, False)
+        await receive(house, arrival)
+        hear_the_end(client)
+    assert said(events) == [("warning", "client refused")]
+    assert (events[0]["reason"], events[0]["resumed"]) == ("certificate_revoked", True)
+
+
+async def test_garbage_is_no_more_than_a_debug_message(house: House, events: list[Any]) -> None:
+    tls = ssl.create_default_context()  # which does not trust the server
+    arrival, client = house.gate.arrive(tls)
+    with closing(client):
+        await receive(house, arrival)
+    assert said(events) == [("debug", "handshake failed")]
+    assert events[0]["error"] == "tlsv1 alert unknown ca"
+    assert house.connections == 0
+
+
+async def test_a_handshake_that_took_too_long_is_told_with_its_limit(house: House, events: list[Any]) -> None:
+    front = house.gate.front(timeout=0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+        front.listen(listening.fileno())
+        with socket.create_connection(listening.getsockname()) as client:
+            (arrival,) = front.step(1).arrivals
+            await receive(house, arrival)
+            client.settimeout(TIMEOUT)
+            assert client.recv(1) == b""
+            peer = "{}:{}".format(*client.getsockname())
+    assert events == [
+        {
+            "log_level": "debug",
+            "event": "handshake timed out",
+            "listener": "external",
+            "peer": peer,
+            "after": "15s",
+        }
+    ]
+    assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
+
+
+# Clients that no list covers.
+
+
+async def test_whom_no_list_covers_is_refused_and_where_its_lists_are_is_learnt(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(OnUnavailable.REJECT)
+    arrival, client = house.arrive()
+    with closing(client):
+        await receive(house, arrival)
+    assert said(events) == [("warning", "client refused")]
+    assert events[0]["reason"] == "no_list"
+    assert house.uncovered == [house.gate.files[0].der]
+
+
+async def test_the_policy_accept_lets_it_in_and_says_so(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(OnUnavailable.ACCEPT)
+    arrival, client = house.arrive()
+    with closing(client):
+        await receive(house, arrival)
+        assert house.relays(client)
+    assert said(events) == [("warning", "client let in unchecked")]
+    assert (events[0]["reason"], events[0]["subject"]) == ("no_list", "CN=device")
+    assert house.uncovered == [house.gate.files[0].der]
+
+
+async def test_the_policy_wait_lets_it_in_when_its_list_has_come(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(OnUnavailable.WAIT)
+    arrival, client = house.arrive()
+    with closing(client):
+        async with trio.open_nursery() as nursery:
+            session.receive(house.door, arrival, nursery)
+            await wait_all_tasks_blocked()
+            assert (house.counted(Counter.HANDSHAKING), house.counted(Counter.RELAYED)) == (1, 0)
+            # Other lists are none of its business.
+            house.changed.set()
+            house.changed = trio.Event()
+            await wait_all_tasks_blocked()
+            assert house.counted(Counter.RELAYED) == 0
+            house.publish()
+        assert house.relays(client)
+    assert (events, house.counted(Counter.HANDSHAKING)) == ([], 0)
+
+
+async def test_the_policy_wait_refuses_it_when_the_list_that_came_revokes_it(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(OnUnavailable.WAIT)
+    arrival, client = house.arrive()
+    with closing(client):
+        async with trio.open_nursery() as nursery:
+            session.receive(house.door, arrival, nursery)
+            await wait_all_tasks_blocked()
+            house.publish(house.gate.files[0].serial)
+        hear_the_end(client)
+    assert said(events) == [("warning", "client refused")]
+    assert events[0]["reason"] == "certificate_revoked"
+    assert house.counted(Counter.REFUSED_REVOKED) == 1
+
+
+async def test_the_policy_wait_refuses_it_when_no_list_comes_in_time(
+    build: Callable[..., House], events: list[Any], autojump_clock: MockClock
+) -> None:
+    house = build(OnUnavailable.WAIT)
+    arrival, client = house.arrive()
+    with closing(client):
+        await receive(house, arrival)
+        hear_the_end(client)
+    assert trio.current_time() == LIST_TIMEOUT
+    assert said(events) == [("warning", "client refused")]
+    assert events[0]["reason"] == "no_list"
+    assert (house.counted(Counter.REFUSED_NO_LIST), house.connections) == (1, 0)
+
+
+async def test_one_that_waits_is_closed_when_its_worker_stops(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(OnUnavailable.WAIT)
+    arrival, client = house.arrive()
+    with closing(client):
+        async with trio.open_nursery() as nursery:
+            session.receive(house.door, arrival, nursery)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        hear_the_end(client)
+    assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
+    assert events == []
+
+
+# Brokers that are not there.
+
+
+async def test_where_a_broker_refuses_the_client_comes_to_another_one(
+    house: House, events: list[Any]
+) -> None:
+    with dead_broker() as dead:
+        house.door.upstream = Upstream([dead, house.broker.address])
+        arrival, client = house.arrive()
+        with closing(client):
+            client.queue(b"first words ")
+            session.receive(house.door, arrival, NO_TASKS)
+            event = house.gate.ended(1)
+            assert (event.end, event.detail) == (End.BROKER_REFUSED, "Connection refused")
+            assert event.conn is not None
+            assert event.conn.listener is house.gate.listener
+            assert event.conn.peer == event.peer == "{}:{}".format(*client.sock.getsockname())
+            await session.reach_broker(house.door, event.conn)
+            with house.broker.accept() as accepted:
+                assert accepted.recv(12, socket.MSG_WAITALL) == b"first words "
+    assert (events, house.counted(Counter.UPSTREAM_FAILED)) == ([], 0)
+
+
+async def test_where_no_broker_can_be_reached_the_client_is_closed_and_each_is_named(
+    house: House, events: list[Any]
+) -> None:
+    with dead_broker() as dead:
+        house.door.upstream = Upstream([dead])
+        arrival, client = house.arrive()
+        with closing(client):
+            peer = "{}:{}".format(*client.sock.getsockname())
+            session.receive(house.door, arrival, NO_TASKS)
+            event = house.gate.ended(1)
+            assert event.conn is not None
+            await session.reach_broker(house.door, event.conn)
+            hear_the_end(client)
+    assert events == [
+        {
+            "log_level": "error",
+            "event": "broker unreachable",
+            "listener": "external",
+            "peer": peer,
+            "error": f"no broker could be reached: {dead}: Connection refused",
+        }
+    ]
+    assert (house.counted(Counter.UPSTREAM_FAILED), house.connections) == (1, 0)
+
+
+# Relays that take no more.
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_client_that_the_relay_does_not_take_is_dropped_with_its_brokers_socket(
+    house: House, events: list[Any], *, at_once: bool
+) -> None:
+    arrival, client = house.arrive()
+    house.gate.relay.stop()
+    with closing(client):
+        if at_once:
+            session.receive(house.door, arrival, NO_TASKS)
+        else:
+            await session.reach_broker(house.door, arrival.conn)
+        hear_the_end(client)
+    with house.broker.accept() as accepted:
+        assert accepted.recv(1) == b""
+    assert said(events) == [("error", "connection dropped")]
+    assert "the relay has been stopped" in events[0]["error"]
+    assert house.connections == 0
