@@ -17,7 +17,7 @@ help:
 	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
 	@echo "make test          all tests, Python and C"
 	@echo "make check         lint, types, strict C warnings"
-	@echo "make bench         figures beside haproxy (needs haproxy and libssl-dev)"
+	@echo "make bench         figures beside every peer that is installed (QUICK=1 in three minutes)"
 	@echo "make ctest asan tsan valgrind fuzz   the C tests, under each tool"
 	@echo "make clean         remove what was built"
 
@@ -50,7 +50,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python -m bench.main_figures
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # The extension is rebuilt when its sources change; the package itself is editable.
 $(VENV)/bin/python:

@@ -5,8 +5,11 @@ Needs a C compiler and the headers of the system's OpenSSL 3.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +19,11 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
 _FLAGS = ["-D_GNU_SOURCE", "-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
-_TABLE_SOURCES = ("revoked", "table_compile", "crl_walk")
 _MISSING = "{} is missing; on Debian: apt-get install gcc libc6-dev libssl-dev"
+
+
+class MissingToolError(BenchError):
+    """What it takes to compile is not installed; says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -32,44 +38,43 @@ def build(directory: Path = RESULTS / "bin") -> Programs:
     """Compile what is not up to date into `directory`, which is made if need be.
 
     Raises:
-        BenchError: the compiler, OpenSSL's headers, or the compilation failed; says what to install.
+        MissingToolError: there is no compiler, or a header or library is not there.
+        BenchError: a program does not compile.
     """
-    compiler = _compiler()
-    directory.mkdir(parents=True, exist_ok=True)
-    load, echo = directory / "load", directory / "echo"
-    _compile(compiler, load, sorted(HERE.glob("load*.c")), ["-lssl", "-lcrypto", "-lm"])
-    _compile(compiler, echo, [HERE / "echo.c"], [])
-    return Programs(load, echo)
+    programs = Programs(directory / "load", directory / "echo")
+    compile_program(programs.load, sorted(HERE.glob("load*.c")), ["-lssl", "-lcrypto", "-lm"])
+    compile_program(programs.echo, [HERE / "echo.c"])
+    return programs
 
 
-def build_lookup(directory: Path = RESULTS / "bin") -> Path:
-    """Compile csrc/tests/bench_lookup.c with the table it measures; the program's path.
+def compile_program(program: Path, sources: list[Path], arguments: list[str] | None = None) -> None:
+    """Compile `sources` into `program` unless it is newer than they, their headers and this file.
 
     Raises:
         BenchError: as `build`.
     """
-    program = directory / "lookup"
-    directory.mkdir(parents=True, exist_ok=True)
-    csrc = HERE.parent / "csrc"
-    sources = [csrc / "tests" / "bench_lookup.c", *(csrc / f"{name}.c" for name in _TABLE_SOURCES)]
-    _compile(_compiler(), program, sources, [f"-I{csrc}"])
-    return program
-
-
-def _compiler() -> str:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise BenchError(_MISSING.format("cc, a C compiler,"))
-    return compiler
-
-
-def _compile(compiler: str, program: Path, sources: list[Path], arguments: list[str]) -> None:
-    inputs = [*sources, *(header for source in sources for header in source.parent.glob("*.h"))]
+    headers = {header for source in sources for header in source.parent.glob("*.h")}
+    inputs = [*sources, *headers, Path(__file__)]
     if program.exists() and program.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return
-    command = [compiler, *_FLAGS, *map(str, sources), "-o", str(program), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        if "openssl/" in result.stderr or "-lssl" in result.stderr:
-            raise BenchError(_MISSING.format("OpenSSL's development package"))
-        raise BenchError(f"{program.name} does not compile:\n{result.stderr}")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise MissingToolError(_MISSING.format("cc, a C compiler,"))
+    program.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place: whoever builds or runs the same program meanwhile sees a whole one.
+    with tempfile.TemporaryDirectory(dir=program.parent) as unfinished:
+        output = Path(unfinished) / program.name
+        command = [compiler, *_FLAGS, *map(str, sources), "-o", str(output), *(arguments or [])]
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
+        )
+        if result.returncode != 0:
+            raise _explained(program, result.stderr)
+        output.rename(program)
+
+
+def _explained(program: Path, said: str) -> BenchError:
+    lacking = re.search(r"fatal error: (\S+): No such file|cannot find (-l\w+)", said)
+    if lacking is not None:
+        return MissingToolError(_MISSING.format(lacking[1] or lacking[2]))
+    return BenchError(f"{program.name} does not compile:\n{said}")

@@ -1,6 +1,5 @@
 """From a CRL's bytes to a published table: time and memory, as the control process does it.
 
-And what one lookup in such a table costs (csrc/tests/bench_lookup.c).
 Each round is a fresh process that imports what control imports, then verifies
 the list, compiles it, and puts the table in force under a state directory.
 `python -m bench.compile_figures DIRECTORY` is that process.
@@ -15,14 +14,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from bench.build import HERE, build_lookup
+from bench.build import HERE
 from bench.errors import BenchError
 from bench.material import Material
 
 ENTRIES = 1_000_000
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,34 +44,6 @@ def measure(rounds: int, entries: int = ENTRIES) -> list[Round]:
         material = Material.make(Path(name))
         (material.directory / "crl.der").write_bytes(material.crl(entries))
         return [_one_process(material.directory) for _ in range(rounds)]
-
-
-def table(rounds: list[Round]) -> str:
-    """The medians as lines for a terminal."""
-    first = rounds[0]
-    verify = median(one.verify_seconds for one in rounds)
-    publish = median(one.publish_seconds for one in rounds)
-    above = median(one.peak_bytes - one.idle_bytes for one in rounds)
-    return "\n".join(
-        [
-            f"{first.der_bytes / 1e6:.1f} MB of DER, {first.entries:,} entries, median of {len(rounds)}:",
-            f"  verified          {verify:8.3f} s",
-            f"  and published     {verify + publish:8.3f} s",
-            f"  peak above idle   {above / _MIB:8.0f} MiB",
-        ]
-    )
-
-
-def lookups() -> str:
-    """Nanoseconds a lookup at 1,000 to 10,000,000 entries, as lines for a terminal; half a minute.
-
-    Raises:
-        BenchError: the program cannot be compiled, or fails.
-    """
-    result = subprocess.run([str(build_lookup())], capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise BenchError(f"the lookups could not be measured: {result.stderr.strip()}")
-    return result.stdout.rstrip()
 
 
 def _one_process(directory: Path) -> Round:

@@ -1,207 +1,45 @@
 /* load.c - a load generator for TLS servers in front of an echo service.
  *
  * Prepare (connections that stay, or sessions to resume), say so, wait for the
- * start, run, report. Closed loop: a connection starts its next handshake or
- * round trip when the one before it has ended, so the rate is the server's and
- * latencies are those at that rate. See load_options.c for the command line. */
+ * start, run, report; only then are connections closed that are still open.
+ * Closed loop: a connection starts its next handshake or round trip when the
+ * one before it has ended, so the rate is the server's and latencies are those
+ * at that rate. Open loop: the rate is given, and latencies count from when a
+ * request was due. See load_options.c for the command line. */
 #include "load.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "load_options.h"
+enum { EVENTS = 256, SPARE_DESCRIPTORS = 16, LONGEST_WAIT_MS = 100 };
 
-enum {
-  EVENTS = 256,
-  PREPARE_AT_ONCE = 64, /* the preparation shall not look like an attack */
-  SPARE_DESCRIPTORS = 16,
-  SWEEP_MS = 100,
-};
-
-/* Epoll data of what is not a connection; connections count from 0. */
-static const uint32_t STDIN_EVENT = UINT32_MAX;
-static const uint32_t SIGNAL_EVENT = UINT32_MAX - 1;
-
-typedef enum { PREPARE, WAIT, RUN, END } phase;
-
-typedef struct {
-  const load_options *options;
-  conn_shared shared;
-  conn *conns;
-  phase phase;
-  int epoll;
-  int signals;
-  uint32_t prepared;  /* connections opened in PREPARE */
-  uint32_t preparing; /* of those, under way */
-  uint32_t ready;     /* of those, served; where connections stay, those that still live */
-  uint64_t launched;  /* handshakes or round trips started in RUN */
-  uint64_t started_ns;
-  uint64_t ended_ns;
-  uint64_t swept_ns;
-  double cpu_at_start;
-  report prepare_report;
-  report report;
-} load;
-
-static uint64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
-static double cpu_seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void begin(load *load, phase next) {
-  load->phase = next;
-  load->cpu_at_start = cpu_seconds();
-  load->started_ns = now_ns();
-}
-
-static void end(load *load) {
-  load->ended_ns = now_ns();
-  load->phase = END;
-}
-
-static int may_launch(const load *load) {
-  return load->phase == RUN && (load->options->count == 0 || load->launched < load->options->count);
-}
-
-/* Start the connection's next handshake or round trip, or let it rest. */
-static void launch(load *load, conn *conn) {
-  failure why;
-  if (!may_launch(load)) {
-    return;
+/* Returns 0 with a message on error. */
+static int start(load *load) {
+  if (!load_start(load)) {
+    perror("load: cannot start");
+    return 0;
   }
-  load->launched++;
-  if (load->options->mode == MODE_ECHO) {
-    conn_exchange(conn, now_ns());
-  } else if (!conn_open(conn, now_ns(), &why)) {
-    report_failure(&load->report, why); /* the sweep tries again: a dead server is not hammered */
-  }
+  return 1;
 }
 
-static void on_served(load *load, conn *conn) {
-  if (load->phase == PREPARE) {
-    load->preparing--;
-    load->ready++;
-  } else {
-    report_done(&load->report, now_ns() - conn->started_ns, SSL_session_reused(conn->ssl));
-  }
-  if (load->options->mode == MODE_HANDSHAKES) {
-    conn_close(conn);
-  }
-}
-
-static void on_failed(load *load, conn *conn, failure why) {
-  int preparing = load->phase == PREPARE && conn->state != CONN_QUIET;
-  report_failure(load->phase == PREPARE ? &load->prepare_report : &load->report, why);
-  if (preparing) {
-    load->preparing--;
-  } else if (load->options->mode != MODE_HANDSHAKES) {
-    load->ready--; /* a connection that was to stay is lost */
-  }
-  conn_close(conn);
-}
-
-static void drive(load *load, conn *conn) {
-  while (conn->state != CONN_CLOSED) {
-    failure why;
-    conn_step step = conn_advance(conn, &why);
-    if (step == CONN_FAILED) {
-      on_failed(load, conn, why);
-    }
-    if (step != CONN_SERVED) {
-      return;
-    }
-    on_served(load, conn);
-    launch(load, conn);
-    if (conn->state != CONN_EXCHANGE) {
-      return; /* resting, or connecting: events will tell */
-    }
-  }
-}
-
-/* Open what has to be there before the run; once all of it is served or failed, say so and wait. Returns 0 on error. */
-static int prepare(load *load) {
-  int wanted = load->options->mode != MODE_HANDSHAKES || load->options->resume;
-  uint32_t total = wanted ? load->options->connections : 0;
-  while (load->prepared < total && load->preparing < PREPARE_AT_ONCE) {
-    failure why;
-    if (conn_open(&load->conns[load->prepared++], now_ns(), &why)) {
-      load->preparing++;
-    } else {
-      report_failure(&load->prepare_report, why);
-    }
-  }
-  if (load->prepared < total || load->preparing > 0) {
-    return 1;
-  }
-  begin(load, WAIT);
-  return report_print_ready(stdout, &load->prepare_report, load->ready);
-}
-
-static void start_run(load *load) {
-  if (load->options->mode == MODE_IDLE) {
-    end(load);
-    return;
-  }
-  begin(load, RUN);
-  for (uint32_t index = 0; index < load->options->connections; index++) {
-    conn *conn = &load->conns[index];
-    if (load->options->mode == MODE_HANDSHAKES || conn->state == CONN_QUIET) {
-      launch(load, conn);
-    }
-    if (conn->state == CONN_EXCHANGE) {
-      drive(load, conn);
-    }
-  }
-}
-
-/* Timeouts, and pauses after a failure, need no better clock than this. */
-static void sweep(load *load, uint64_t now) {
-  if (now - load->swept_ns < (uint64_t)SWEEP_MS * 1000000) {
-    return;
-  }
-  load->swept_ns = now;
-  for (uint32_t index = 0; index < load->options->connections; index++) {
-    conn *conn = &load->conns[index];
-    if (conn->state == CONN_CLOSED) {
-      if (load->phase == RUN && load->options->mode == MODE_HANDSHAKES) {
-        launch(load, conn);
-      }
-    } else if (conn->state != CONN_QUIET && now > conn->started_ns + load->options->wait_ns) {
-      on_failed(load, conn, (failure){.kind = FAIL_TIMEOUT});
-    }
-  }
-}
-
-static int run_is_over(const load *load, uint64_t now) {
-  const load_options *options = load->options;
-  return (options->mode == MODE_ECHO && load->ready == 0) ||
-         (options->count != 0 && load->report.done + load->report.failed >= options->count) ||
-         (options->run_ns != 0 && now > load->started_ns + options->run_ns);
-}
-
-static void on_stdin(load *load) {
+int load_take_start(load *load) {
+  struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
   char ignored[256];
+  if (poll(&input, 1, 0) != 1) {
+    return 1; /* taken already */
+  }
   ssize_t length = read(STDIN_FILENO, ignored, sizeof ignored);
   if (length <= 0) {
     epoll_ctl(load->epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
   }
-  if (load->phase == WAIT) {
-    start_run(load);
-  }
+  return load->phase != WAIT || start(load);
 }
 
 static int watch(int epoll, int fd, uint32_t data) {
@@ -215,52 +53,69 @@ static int wait_for_start(load *load) {
     return 1;
   }
   if (errno == EPERM || errno == EBADF) {
-    start_run(load); /* behind a file or /dev/null there is nobody to wait for */
-    return 1;
+    return start(load); /* behind a file or /dev/null there is nobody to wait for */
   }
   perror("load: cannot wait for stdin");
   return 0;
 }
 
 /* Returns 0 with a message on error. */
+static int handle_event(load *load, uint32_t which) {
+  if (which == STDIN_EVENT) {
+    return load_take_start(load);
+  }
+  if (which == SIGNAL_EVENT) {
+    load_end(load);
+  } else if (which == TIMER_EVENT) {
+    open_loop_tick(load);
+  } else {
+    load_drive(load, &load->conns[which]);
+  }
+  return 1;
+}
+
+/* Returns 0 with a message on error. */
 static int handle_events(load *load) {
   struct epoll_event events[EVENTS];
-  int count = epoll_wait(load->epoll, events, EVENTS, SWEEP_MS);
+  int count = epoll_wait(load->epoll, events, EVENTS, LONGEST_WAIT_MS);
   if (count < 0 && errno != EINTR) {
     perror("load: epoll_wait");
     return 0;
   }
   for (int at = 0; at < count && load->phase != END; at++) {
-    uint32_t which = events[at].data.u32;
-    if (which == STDIN_EVENT) {
-      on_stdin(load);
-    } else if (which == SIGNAL_EVENT) {
-      end(load);
-    } else {
-      drive(load, &load->conns[which]);
+    if (!handle_event(load, events[at].data.u32)) {
+      return 0;
     }
+    open_loop_launch(load); /* after each event: a batch of handshakes takes longer than a period */
   }
   return 1;
 }
 
+/* Returns 0 with a message on error. */
+static int prepare(load *load) {
+  if (!load_prepare(load)) {
+    return 1;
+  }
+  load_begin(load, WAIT);
+  return report_print_ready(stdout, &load->prepare_report, load->ready) && wait_for_start(load);
+}
+
 /* Returns 1 when the run has ended, 0 on error. */
 static int run(load *load) {
+  load_begin(load, PREPARE);
   while (load->phase != END) {
-    if (load->phase == PREPARE && (!prepare(load) || (load->phase == WAIT && !wait_for_start(load)))) {
+    if (load->phase == PREPARE && !prepare(load)) {
       return 0;
     }
-    if (load->phase == END) {
-      break;
-    }
-    if (!handle_events(load)) {
+    if (load->phase != END && !handle_events(load)) {
       return 0;
     }
-    uint64_t now = now_ns();
+    uint64_t now = load_now();
     if (load->phase != END) {
-      sweep(load, now);
+      load_sweep(load, now);
     }
-    if (load->phase == RUN && run_is_over(load, now)) {
-      end(load);
+    if (load_is_over(load, now)) {
+      load_end(load);
     }
   }
   return 1;
@@ -311,8 +166,10 @@ static int load_init(load *load, const load_options *options) {
   for (uint32_t index = 0; index < options->connections; index++) {
     load->conns[index] = (conn){.shared = &load->shared, .index = index, .fd = -1};
   }
-  begin(load, PREPARE);
-  return allow_descriptors(options->connections) && conn_shared_init(&load->shared, options, load->epoll);
+  return allow_descriptors(options->connections) && conn_shared_init(&load->shared, options, load->epoll) &&
+         (options->clients == NULL || client_set_load(&load->clients, options->clients)) &&
+         (options->revoked_clients == NULL || client_set_load(&load->revoked, options->revoked_clients)) &&
+         open_loop_init(&load->open, options->connections);
 }
 
 static void load_cleanup(load *load) {
@@ -320,6 +177,9 @@ static void load_cleanup(load *load) {
     conn_cleanup(&load->conns[index]);
   }
   conn_shared_cleanup(&load->shared);
+  client_set_cleanup(&load->clients);
+  client_set_cleanup(&load->revoked);
+  open_loop_cleanup(&load->open);
   free(load->conns);
   if (load->signals >= 0) {
     close(load->signals);
@@ -329,18 +189,18 @@ static void load_cleanup(load *load) {
   }
 }
 
-static int print_result(const load *load, double cpu_now) {
+static int print_result(const load *load) {
   double seconds = (double)(load->ended_ns - load->started_ns) / 1e9;
-  return report_print(stdout, &load->report, load->options, seconds, cpu_now - load->cpu_at_start);
+  return report_print(stdout, &load->report, load->options, seconds, load->cpu_at_end - load->cpu_at_start);
 }
 
 int main(int argc, char **argv) {
-  static load load = {.epoll = -1, .signals = -1};
+  static load load = {.epoll = -1, .signals = -1, .open.timer = -1};
   load_options options;
   if (!options_parse(argc, argv, &options)) {
     return 2;
   }
-  int good = load_init(&load, &options) && run(&load) && print_result(&load, cpu_seconds());
+  int good = load_init(&load, &options) && run(&load) && print_result(&load);
   load_cleanup(&load);
   return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,7 +2,7 @@
  *
  * Sockets are registered once, edge-triggered for both directions, so a step
  * always goes on until the socket blocks; there is no epoll_ctl per message. */
-#include "load.h"
+#include "load_conn.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,8 +31,9 @@ static int print_openssl_errors(const char *what) {
 
 static int remember_session(SSL *ssl, SSL_SESSION *session) {
   conn *conn = SSL_get_app_data(ssl);
-  SSL_SESSION_free(conn->session);
-  conn->session = session;
+  SSL_SESSION **kept = &conn->sessions[conn->revoked];
+  SSL_SESSION_free(*kept);
+  *kept = session;
   return 1; /* the reference is ours now */
 }
 
@@ -57,8 +58,8 @@ static SSL_CTX *make_context(const load_options *options) {
     return NULL;
   }
   int lowest = options->tls_version != 0 ? options->tls_version : TLS1_2_VERSION;
-  if (SSL_CTX_set_min_proto_version(ctx, lowest) != 1 || SSL_CTX_set_max_proto_version(ctx, options->tls_version) != 1 ||
-      !load_files(ctx, options)) {
+  if (SSL_CTX_set_min_proto_version(ctx, lowest) != 1 ||
+      SSL_CTX_set_max_proto_version(ctx, options->tls_version) != 1 || !load_files(ctx, options)) {
     SSL_CTX_free(ctx);
     return NULL;
   }
@@ -137,13 +138,19 @@ static conn_step explain(const SSL *ssl, int result, failure *why) {
   }
 }
 
+static int use_client(SSL *ssl, const client *client) {
+  return client == NULL || (SSL_use_certificate(ssl, client->cert) == 1 && SSL_use_PrivateKey(ssl, client->key) == 1);
+}
+
 static int start_tls(conn *conn) {
+  SSL_SESSION *session = conn->sessions[conn->revoked];
   SSL *ssl = SSL_new(conn->shared->ctx);
   if (ssl == NULL) {
     return 0;
   }
   if (SSL_set_fd(ssl, conn->fd) != 1 || SSL_set_tlsext_host_name(ssl, server_name) != 1 ||
-      SSL_set1_host(ssl, server_name) != 1 || (conn->session != NULL && SSL_set_session(ssl, conn->session) != 1)) {
+      SSL_set1_host(ssl, server_name) != 1 || !use_client(ssl, conn->client) ||
+      (session != NULL && SSL_set_session(ssl, session) != 1)) {
     SSL_free(ssl);
     return 0;
   }
@@ -180,8 +187,8 @@ static int start_connect(conn *conn) {
   return epoll_ctl(shared->epoll, EPOLL_CTL_ADD, conn->fd, &event) == 0;
 }
 
-int conn_open(conn *conn, uint64_t now_ns, failure *why) {
-  conn->started_ns = now_ns;
+int conn_open(conn *conn, uint64_t started_ns, failure *why) {
+  conn->started_ns = started_ns;
   conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (conn->fd < 0) {
     *why = classify_errno(errno);
@@ -209,8 +216,8 @@ static void start_round(conn *conn) {
   conn->state = CONN_EXCHANGE;
 }
 
-void conn_exchange(conn *conn, uint64_t now_ns) {
-  conn->started_ns = now_ns;
+void conn_exchange(conn *conn, uint64_t started_ns) {
+  conn->started_ns = started_ns;
   start_round(conn);
 }
 
@@ -321,6 +328,8 @@ void conn_close(conn *conn) {
 
 void conn_cleanup(conn *conn) {
   conn_close(conn);
-  SSL_SESSION_free(conn->session);
-  conn->session = NULL;
+  for (int which = 0; which < 2; which++) {
+    SSL_SESSION_free(conn->sessions[which]);
+    conn->sessions[which] = NULL;
+  }
 }

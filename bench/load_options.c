@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,17 +14,24 @@ static const char usage[] =
     "  handshakes   connect, handshake, one round trip, close; again and again\n"
     "  echo         round trips over connections that stay\n"
     "  idle         connections that stay, after one round trip each\n"
+    "  storm        all connections at once, one round trip each; they stay until all are served or have failed\n"
     "  --cert FILE --key FILE   the client's certificate chain and key (PEM)\n"
+    "  --clients FILE           or many clients, taken in turn: key, certificate, key, certificate, ... (PEM)\n"
+    "  --revoked-clients FILE --revoked-share X\n"
+    "                           handshakes, storm: of all arrivals the share X (0 to 1) is one of these clients\n"
+    "                           and must be refused with the alert certificate_revoked\n"
     "  --tls 1.2|1.3            the only version to offer\n"
     "  --resume                 handshakes: offer the session of the connection before\n"
     "  --connections N          at the same time (1)\n"
+    "  --rate R                 handshakes, echo: open loop, R a second, latency from when each was due\n"
     "  --bytes N                in one round trip (1)\n"
-    "  --count N, --seconds S   when to stop, whichever comes first\n"
-    "  --timeout S              one handshake or round trip fails after that (10)\n"
+    "  --count N, --seconds S   handshakes, echo: when to stop, whichever comes first\n"
+    "  --until-closed           idle: run until the server has closed all connections, latency from the start\n"
+    "  --timeout S              one handshake or round trip, or --until-closed, fails after that (10)\n"
     "A line {\"ready\": N, ...} says that the preparation is over; a line on stdin, or its end, starts the run\n"
     "(idle: ends it). One line of JSON is the result. SIGINT and SIGTERM end the run early.\n";
 
-enum { LARGEST_ROUND_TRIP = 64 << 20, MOST_CONNECTIONS = 1 << 20 };
+enum { LARGEST_ROUND_TRIP = 64 << 20, MOST_CONNECTIONS = 1 << 20, HIGHEST_RATE = 1000000 };
 
 static int refuse(const char *name, const char *value) {
   fprintf(stderr, "load: --%s cannot be '%s'\n%s", name, value, usage);
@@ -40,6 +49,20 @@ static int parse_number(const char *text, uint64_t most, uint64_t *number) {
   return 1;
 }
 
+static int parse_connections(const char *text, uint32_t *connections) {
+  uint64_t number = 0;
+  int good = parse_number(text, MOST_CONNECTIONS, &number);
+  *connections = (uint32_t)number;
+  return good;
+}
+
+static int parse_bytes(const char *text, size_t *bytes) {
+  uint64_t number = 0;
+  int good = parse_number(text, LARGEST_ROUND_TRIP, &number);
+  *bytes = (size_t)number;
+  return good;
+}
+
 static int parse_seconds(const char *text, uint64_t *ns) {
   char *end = NULL;
   double value = strtod(text, &end);
@@ -47,6 +70,26 @@ static int parse_seconds(const char *text, uint64_t *ns) {
     return 0;
   }
   *ns = (uint64_t)(value * 1e9);
+  return 1;
+}
+
+static int parse_rate(const char *text, uint64_t *period_ns) {
+  char *end = NULL;
+  double rate = strtod(text, &end);
+  if (end == text || *end != '\0' || !(rate >= 1e-3 && rate <= HIGHEST_RATE)) {
+    return 0;
+  }
+  *period_ns = (uint64_t)(1e9 / rate + 0.5);
+  return 1;
+}
+
+static int parse_share(const char *text, uint32_t *share) {
+  char *end = NULL;
+  double value = strtod(text, &end);
+  if (end == text || *end != '\0' || !(value * SHARE_UNIT >= 1 && value <= 1)) {
+    return 0;
+  }
+  *share = (uint32_t)(value * SHARE_UNIT + 0.5);
   return 1;
 }
 
@@ -73,8 +116,8 @@ static int parse_version(const char *text, int *version) {
 }
 
 static int parse_mode(const char *text, load_options *options) {
-  static const char *const names[] = {"handshakes", "echo", "idle"};
-  for (int mode = 0; mode < 3; mode++) {
+  static const char *const names[] = {"handshakes", "echo", "idle", "storm"};
+  for (int mode = 0; mode < 4; mode++) {
     if (strcmp(text, names[mode]) == 0) {
       options->mode = (load_mode)mode;
       options->mode_name = names[mode];
@@ -85,69 +128,111 @@ static int parse_mode(const char *text, load_options *options) {
 }
 
 static const struct option long_options[] = {
-    {"connect", required_argument, NULL, 'a'}, {"ca", required_argument, NULL, 'A'},
-    {"cert", required_argument, NULL, 'c'},    {"key", required_argument, NULL, 'k'},
-    {"tls", required_argument, NULL, 't'},     {"resume", no_argument, NULL, 'r'},
-    {"connections", required_argument, NULL, 'n'}, {"bytes", required_argument, NULL, 'b'},
-    {"count", required_argument, NULL, 'N'},   {"seconds", required_argument, NULL, 's'},
-    {"timeout", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0},
+    {"connect", required_argument, NULL, 'a'},
+    {"ca", required_argument, NULL, 'A'},
+    {"cert", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'k'},
+    {"clients", required_argument, NULL, 'm'},
+    {"revoked-clients", required_argument, NULL, 'M'},
+    {"revoked-share", required_argument, NULL, 'S'},
+    {"tls", required_argument, NULL, 't'},
+    {"resume", no_argument, NULL, 'r'},
+    {"connections", required_argument, NULL, 'n'},
+    {"rate", required_argument, NULL, 'R'},
+    {"bytes", required_argument, NULL, 'b'},
+    {"count", required_argument, NULL, 'N'},
+    {"seconds", required_argument, NULL, 's'},
+    {"until-closed", no_argument, NULL, 'u'},
+    {"timeout", required_argument, NULL, 'w'},
+    {NULL, 0, NULL, 0},
 };
 
+static int take_text(const char *value, const char **text) {
+  *text = value;
+  return 1;
+}
+
+static int take_flag(int *flag) {
+  *flag = 1;
+  return 1;
+}
+
 static int take_option(int option, const char *value, load_options *options) {
-  uint64_t number = 0;
   switch (option) {
     case 'a':
       return parse_target(value, &options->target);
     case 'A':
-      options->ca = value;
-      return 1;
+      return take_text(value, &options->ca);
     case 'c':
-      options->cert = value;
-      return 1;
+      return take_text(value, &options->cert);
     case 'k':
-      options->key = value;
-      return 1;
+      return take_text(value, &options->key);
+    case 'm':
+      return take_text(value, &options->clients);
+    case 'M':
+      return take_text(value, &options->revoked_clients);
+    case 'S':
+      return parse_share(value, &options->revoked_share);
     case 't':
       return parse_version(value, &options->tls_version);
     case 'r':
-      options->resume = 1;
-      return 1;
+      return take_flag(&options->resume);
     case 'n':
-      if (!parse_number(value, MOST_CONNECTIONS, &number)) {
-        return 0;
-      }
-      options->connections = (uint32_t)number;
-      return 1;
+      return parse_connections(value, &options->connections);
+    case 'R':
+      return parse_rate(value, &options->period_ns);
     case 'b':
-      if (!parse_number(value, LARGEST_ROUND_TRIP, &number)) {
-        return 0;
-      }
-      options->bytes = (size_t)number;
-      return 1;
+      return parse_bytes(value, &options->bytes);
     case 'N':
       return parse_number(value, UINT64_MAX, &options->count);
     case 's':
       return parse_seconds(value, &options->run_ns);
+    case 'u':
+      return take_flag(&options->until_closed);
     default:
       return parse_seconds(value, &options->wait_ns);
   }
 }
 
+/* What one option asks of the others. */
 static int check_whole(const load_options *options) {
-  const char *missing = NULL;
-  if (options->target.sin_family != AF_INET) {
-    missing = "--connect";
-  } else if (options->ca == NULL) {
-    missing = "--ca";
-  } else if ((options->cert == NULL) != (options->key == NULL)) {
-    missing = "--cert and --key together";
-  } else if (options->mode != MODE_IDLE && options->count == 0 && options->run_ns == 0) {
-    missing = "--count or --seconds";
+  int handshakes = options->mode == MODE_HANDSHAKES;
+  int loops = handshakes || options->mode == MODE_ECHO;
+  int bounded = options->count != 0 || options->run_ns != 0;
+  const struct {
+    int good;
+    const char *otherwise;
+  } rules[] = {
+      {options->target.sin_family == AF_INET, "--connect is missing"},
+      {options->ca != NULL, "--ca is missing"},
+      {(options->cert == NULL) == (options->key == NULL), "--cert and --key belong together"},
+      {options->cert == NULL || options->clients == NULL, "--cert and --clients exclude each other"},
+      {(options->revoked_clients == NULL) == (options->revoked_share == 0),
+       "--revoked-clients and --revoked-share belong together"},
+      {options->revoked_share == 0 || handshakes || options->mode == MODE_STORM,
+       "--revoked-share is for handshakes and storm"},
+      {!options->resume || handshakes, "--resume is for handshakes"},
+      {!options->until_closed || options->mode == MODE_IDLE, "--until-closed is for idle"},
+      {options->period_ns == 0 || loops, "--rate is for handshakes and echo"},
+      {bounded || !loops, "--count or --seconds is missing"},
+      {!bounded || loops, "--count and --seconds are for handshakes and echo"},
+  };
+  for (size_t at = 0; at < sizeof rules / sizeof *rules; at++) {
+    if (!rules[at].good) {
+      fprintf(stderr, "load: %s: %s\n%s", options->mode_name, rules[at].otherwise, usage);
+      return 0;
+    }
   }
-  if (missing != NULL) {
-    fprintf(stderr, "load: %s needs %s\n%s", options->mode_name, missing, usage);
+  return 1;
+}
+
+/* An open loop ends when all have ended that were due in its time; the time itself cuts nothing off. */
+static void bound_open_loop(load_options *options) {
+  if (options->period_ns != 0 && options->run_ns != 0) {
+    uint64_t due = (options->run_ns + options->period_ns - 1) / options->period_ns;
+    options->count = options->count == 0 || due < options->count ? due : options->count;
+    options->run_ns = 0;
   }
-  return missing == NULL;
 }
 
 int options_parse(int argc, char **argv, load_options *options) {
@@ -173,5 +258,9 @@ int options_parse(int argc, char **argv, load_options *options) {
   if (optind != argc - 1) {
     return refuse("connect", argv[optind + 1]);
   }
-  return check_whole(options);
+  if (!check_whole(options)) {
+    return 0;
+  }
+  bound_open_loop(options);
+  return 1;
 }
