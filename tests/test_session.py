@@ -1,4 +1,4 @@
-"""A client whose handshake has ended: handed over, made to wait, or refused with a reason."""
+"""A client whose handshake has ended: handed over, made to wait, or refused with a reason to be read."""
 
 from __future__ import annotations
 
