@@ -17,6 +17,8 @@ SOURCES = [
     "verify",
     "staple",
     "conn",
+    "admission",
+    "brokers",
     "front",
     "relay_link",
     "relay_loop",

@@ -8,13 +8,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "brokers.h"
 #include "clock.h"
 #include "counters.h"
 
 enum { MOST_SOCKETS = 64 };
 
-/* Events of one call: each takes some 0.3 ms, and who has arrived waits for the end of it. */
-enum { BATCH = 16 };
+/* Events of one call: each takes some 0.2 ms, for which the bytes of other connections wait. */
+enum { BATCH = 4 };
 
 struct gw_front {
   gw_listener *listener;
@@ -22,9 +23,11 @@ struct gw_front {
   int64_t timeout_ms;
   int epoll;
   gw_node conns; /* in progress, in the order of their deadlines */
-  size_t count;
-  int listening[MOST_SOCKETS], sockets; /* borrowed; epoll's data points here for these, to a gw_conn for others */
+  size_t count; /* atomic */
+  int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
   int paused;                           /* epoll is not to report them */
+  gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
+  gw_brokers brokers;                   /* none: they are told of like the others */
 };
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
@@ -58,27 +61,52 @@ void gw_front_free(gw_front *front) {
       gw_conn_free(conn);
       count(front, GW_COUNT_HANDSHAKING, -1);
     }
+    gw_front_stop_listening(front);
+    gw_brokers_cleanup(&front->brokers);
     (void)close(front->epoll);
     free(front);
   }
 }
 
+int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port) {
+  front->relay = relay;
+  return gw_brokers_add(&front->brokers, host, port);
+}
+
 int gw_front_fd(const gw_front *front) { return front->epoll; }
 
-size_t gw_front_count(const gw_front *front) { return front->count; }
+gw_listener *gw_front_listener(const gw_front *front) { return front->listener; }
+
+size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
+
+static void set_count(gw_front *front, size_t to) { __atomic_store_n(&front->count, to, __ATOMIC_RELAXED); }
 
 /* arrive takes |conn|, whose handshake has ended, out of the front. */
 static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
   int verdict = conn->verification.verdict.verdict;
   arrival->conn = conn;
+  arrival->listener = front->listener;
   arrival->result = result;
   arrival->clear = result == GW_HANDSHAKE_DONE && (verdict == GW_VERDICT_NONE || verdict == GW_VERDICT_GOOD);
   if (conn->awaited != 0) {
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   }
   gw_list_remove(&conn->node);
-  front->count--;
+  set_count(front, front->count - 1);
+}
+
+/* hand_over takes a clear client to the relay with a broker's socket. Returns 1, or 0 and it has to be told of. */
+static int hand_over(gw_front *front, const gw_arrival *arrival) {
+  int broker = arrival->clear ? gw_brokers_dial(&front->brokers) : -1;
+  if (broker < 0) {
+    return 0;
+  }
+  if (!gw_relay_queue(front->relay, arrival->conn, broker, 0, NULL, 0, NULL)) {
+    (void)close(broker);
+    return 0;
+  }
   count(front, GW_COUNT_HANDSHAKING, -1);
+  return 1;
 }
 
 /* What OpenSSL writes in several pieces leaves as one: the session tickets of TLS 1.3, each with a send of its own. */
@@ -107,7 +135,7 @@ static int advance(gw_front *front, gw_conn *conn, gw_arrival *arrival) {
     result = GW_HANDSHAKE_FAILED;
   }
   arrive(front, conn, result, arrival);
-  return 1;
+  return !hand_over(front, arrival);
 }
 
 static int watch_socket(gw_front *front, int index, int how) {
@@ -129,7 +157,9 @@ int gw_front_listen(gw_front *front, int listening, gw_error *error) {
 
 void gw_front_stop_listening(gw_front *front) {
   for (int i = 0; i < front->sockets; i++) {
+    /* Another process has it open too: epoll would go on reporting it. */
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, front->listening[i], NULL);
+    (void)close(front->listening[i]);
   }
   front->sockets = 0;
 }
@@ -171,7 +201,7 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
   }
   conn->accepted_ms = gw_now_ms();
   gw_list_append(&front->conns, &conn->node);
-  front->count++;
+  set_count(front, front->count + 1);
   count(front, GW_COUNT_HANDSHAKING, 1);
   /* The ClientHello is there already where the socket has TCP_DEFER_ACCEPT. */
   return advance(front, conn, arrival);
@@ -188,11 +218,11 @@ static int handle(gw_front *front, void *what, gw_intake *intake, gw_arrival *ar
 
 int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most) {
   struct epoll_event events[BATCH];
-  int ended = 0, handled = 0, ready;
+  int ended = 0, handled = 0, ready, room;
   intake->accepted = intake->code = 0;
   do {
     pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
-    int room = most - ended < BATCH - handled ? most - ended : BATCH - handled;
+    room = most - ended < BATCH - handled ? most - ended : BATCH - handled;
     ready = room > 0 ? epoll_wait(front->epoll, events, room, 0) : 0;
     for (int i = 0; i < ready; i++) {
       ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
@@ -211,7 +241,7 @@ int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int 
 
 int64_t gw_front_patience(const gw_front *front) {
   if (gw_list_empty(&front->conns)) {
-    return front->timeout_ms; /* whoever comes now has that long */
+    return -1;
   }
   int64_t left = conn_of(front->conns.next)->accepted_ms + front->timeout_ms - gw_now_ms();
   return left > 0 ? left : 0;

@@ -1,8 +1,8 @@
 /* front.h - the handshakes of one listener, many at a time.
  *
- * Python waits for gw_front_fd and calls gw_front_step, which accepts and advances
- * a batch and returns whose handshake has ended. So a client costs Python what is
- * done for it once it is known, and nothing for the steps until then. One thread at a time. */
+ * Whoever waits for gw_front_fd calls gw_front_step, which accepts and advances a batch, hands those
+ * over that are simply good, and returns the others whose handshake has ended. One thread at a time:
+ * the relay's, from gw_relay_serve on (relay.h). */
 #ifndef GW_FRONT_H
 #define GW_FRONT_H
 
@@ -11,33 +11,31 @@
 
 #include "conn.h"
 #include "error.h"
-
-typedef struct gw_front gw_front;
-
-/* A client whose handshake has ended. */
-typedef struct {
-  gw_conn *conn;  /* the caller's from now on, to be adopted or freed */
-  int result;     /* GW_HANDSHAKE_DONE, GW_HANDSHAKE_FAILED or GW_HANDSHAKE_TIMED_OUT */
-  int clear;      /* done, and nothing speaks against it: looked up and good, or not asked for */
-  gw_error error; /* of GW_HANDSHAKE_FAILED */
-} gw_arrival;
+#include "relay.h"
 
 /* gw_front_new makes the front of |listener| (borrowed, as the SSL_CTX); a
  * handshake may take |timeout_ms|. NULL with |error|. gw_front_free closes the
- * connections that it still has (NULL is fine). */
+ * sockets and connections that it still has (NULL is fine). */
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
 void gw_front_free(gw_front *front);
+
+/* gw_front_hand_over makes clear clients go to |relay| (borrowed), as number 0, with a connection to the broker at
+ * |host| and |port| (as for gw_brokers_add), and after further calls with one to each of the brokers in turn.
+ * gw_front_step tells of them only where that connection cannot be begun at once, or the relay does not take them.
+ * Returns 1, or 0 without memory or where |host| is a name. */
+int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port);
 
 /* gw_front_fd returns a descriptor, owned by the front, that is readable while gw_front_step has something to do. */
 int gw_front_fd(const gw_front *front);
 
-/* gw_front_count returns the number of handshakes in progress. */
+/* gw_front_listener returns what the front was made with. */
+gw_listener *gw_front_listener(const gw_front *front);
+
+/* gw_front_count returns the number of handshakes in progress. Thread-safe. */
 size_t gw_front_count(const gw_front *front);
 
-/* gw_front_listen makes clients of |listening| (a listening socket, non-blocking, the caller's) come in from
- * now on. Returns 1, or 0 with |error|.
- * gw_front_stop_listening ends that for all of them, and has to come before they are closed: epoll would go on
- * reporting a socket that another process has open too, and what is opened next may get the same number. */
+/* gw_front_listen makes clients of |listening| (a listening socket, non-blocking) come in from now on. Returns 1,
+ * and the front owns it; or 0 with |error|. gw_front_stop_listening closes all of them. */
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 void gw_front_stop_listening(gw_front *front);
 
@@ -51,10 +49,12 @@ typedef struct {
 } gw_intake;
 
 /* gw_front_step takes clients in and advances their handshakes, and gives up those that have taken too long.
- * Returns the number of handshakes that have ended: so many of |most| |arrivals| are filled. */
+ * Returns the number of handshakes that have ended and are to be looked at: so many of |most| |arrivals| are filled.
+ * They stay counted as GW_COUNT_HANDSHAKING, which is the caller's to end: nobody is forgotten on the way to whoever
+ * looks at them, and never more are on it than handshakes may be in progress. */
 int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most);
 
-/* gw_front_patience returns in how many milliseconds gw_front_step has to be called if nothing happens. */
+/* gw_front_patience returns in how many milliseconds gw_front_step has to be called if nothing happens; -1: never. */
 int64_t gw_front_patience(const gw_front *front);
 
 #endif

@@ -151,32 +151,19 @@ typedef struct {
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 void gw_conn_free(gw_conn *conn);
 
-/* front.h */
-typedef struct gw_front gw_front;
+/* admission.h */
 typedef struct {
-  gw_conn *conn;
-  int result;
-  int clear;
-  gw_error error;
-} gw_arrival;
-gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
-void gw_front_free(gw_front *front);
-int gw_front_fd(const gw_front *front);
-size_t gw_front_count(const gw_front *front);
-int gw_front_listen(gw_front *front, int listening, gw_error *error);
-void gw_front_stop_listening(gw_front *front);
-typedef struct {
-  int quota;
-  int turn_away;
-  int accepted;
-  int code;
-  int busy;
-} gw_intake;
-int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most);
-int64_t gw_front_patience(const gw_front *front);
+  int64_t handshakes;
+  int64_t connections;
+  int64_t interval_us;
+  uint64_t *const *pages;
+  size_t workers;
+  size_t gauge;
+} gw_limits;
 
 /* relay.h */
 typedef struct gw_relay gw_relay;
+typedef struct gw_front gw_front;
 enum {
   GW_END_CLIENT_CLOSED,
   GW_END_BROKER_CLOSED,
@@ -205,17 +192,37 @@ typedef struct {
   int64_t linger_ms;
   int64_t connect_ms;
   size_t events_max;
+  int quiet;
 } gw_relay_options;
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);
 enum { GW_PREFACE_MAX = 65536 };
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error);
+int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error);
+void gw_relay_stop_listening(gw_relay *relay);
+typedef struct {
+  gw_conn *conn;
+  gw_listener *listener;
+  int result;
+  int clear;
+  int code;
+  gw_error error;
+} gw_arrival;
+enum { GW_DOOR_FULL = 5, GW_DOOR_STUCK };
+int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival);
 void gw_relay_recheck(gw_relay *relay);
 size_t gw_relay_live(gw_relay *relay);
 int gw_relay_event_fd(gw_relay *relay);
 int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);
 void gw_relay_stop(gw_relay *relay);
 void gw_relay_free(gw_relay *relay);
+
+/* front.h */
+gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
+void gw_front_free(gw_front *front);
+int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port);
+size_t gw_front_count(const gw_front *front);
+int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
 /* process.h */
 int gw_die_with_parent(int parent);

@@ -49,13 +49,17 @@ static gw_relay *relay_alloc(gw_world *world, const gw_relay_options *options) {
   relay->linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
   relay->connect_ms = options->connect_ms > 0 ? options->connect_ms : DEFAULT_CONNECT_MS;
   relay->events_max = options->events_max > 0 ? options->events_max : DEFAULT_EVENTS_MAX;
+  relay->quiet = options->quiet;
   relay->epoll = epoll_create1(EPOLL_CLOEXEC);
   relay->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   relay->events_ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   relay->scratch = malloc(GW_SCRATCH_SIZE);
   relay->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   gw_list_init(&relay->adopted);
+  gw_list_init(&relay->opened);
+  gw_list_init(&relay->callers);
   gw_list_init(&relay->events);
+  gw_list_init(&relay->doors);
   gw_list_init(&relay->links);
   gw_list_init(&relay->lingering);
   gw_list_init(&relay->connecting);
@@ -87,7 +91,7 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
   return relay;
 }
 
-int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error) {
   if (preface_length > GW_PREFACE_MAX) {
     return gw_fail(error, "a preface of %zu bytes is too long", preface_length);
@@ -107,40 +111,90 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
   (void)__atomic_fetch_add(&relay->live, 1, __ATOMIC_RELAXED);
   gw_count(relay->counters, GW_COUNT_LIVE, 1);
   gw_count(relay->counters, GW_COUNT_RELAYED, 1);
-  int first = gw_list_empty(&relay->adopted);
   gw_list_append(&relay->adopted, &link->node);
   (void)pthread_mutex_unlock(&relay->lock);
-  if (first) {
-    gw_signal_fd(relay->wake);
-  }
   return 1;
 }
 
-void gw_relay_recheck(gw_relay *relay) {
+int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+                   size_t preface_length, gw_error *error) {
+  int taken = gw_relay_queue(relay, conn, upstream, id, preface, preface_length, error);
+  if (taken) {
+    gw_signal_fd(relay->wake);
+  }
+  return taken;
+}
+
+static void door_free(gw_door *door) {
+  if (door != NULL) {
+    gw_admission_cleanup(&door->admission);
+    free(door);
+  }
+}
+
+int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
+  gw_door *door = calloc(1, sizeof *door);
+  if (door == NULL || !gw_admission_init(&door->admission, limits)) {
+    door_free(door);
+    return gw_fail(error, "no memory to serve another listener");
+  }
+  door->watch = GW_WATCH_DOOR;
+  door->front = front;
   (void)pthread_mutex_lock(&relay->lock);
-  relay->recheck = 1;
+  gw_list_append(&relay->opened, &door->node);
+  (void)pthread_mutex_unlock(&relay->lock);
+  gw_signal_fd(relay->wake);
+  return 1;
+}
+
+/* ask makes the thread do what |flag| says. */
+static void ask(gw_relay *relay, int *flag) {
+  (void)pthread_mutex_lock(&relay->lock);
+  *flag = 1;
   (void)pthread_mutex_unlock(&relay->lock);
   gw_signal_fd(relay->wake);
 }
+
+void gw_relay_stop_listening(gw_relay *relay) { ask(relay, &relay->stop_listening); }
+
+void gw_relay_recheck(gw_relay *relay) { ask(relay, &relay->recheck); }
 
 size_t gw_relay_live(gw_relay *relay) { return __atomic_load_n(&relay->live, __ATOMIC_RELAXED); }
 
 int gw_relay_event_fd(gw_relay *relay) { return relay->events_ready; }
 
-int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
-  gw_link *link = NULL;
+/* take_first takes the oldest of |list| for the reader, or NULL. */
+static gw_node *take_first(gw_relay *relay, gw_node *list) {
+  gw_node *first = NULL;
   (void)pthread_mutex_lock(&relay->lock);
-  if (gw_list_empty(&relay->events)) {
+  if (!gw_list_empty(list)) {
+    first = list->next;
+    gw_list_remove(first);
+    relay->events_count -= list == &relay->events;
+  } else if (gw_list_empty(&relay->events) && gw_list_empty(&relay->callers)) {
     gw_clear_fd(relay->events_ready);
-  } else {
-    link = gw_link_of(relay->events.next);
-    gw_list_remove(&link->node);
-    relay->events_count--;
   }
   (void)pthread_mutex_unlock(&relay->lock);
-  if (link == NULL) {
+  return first;
+}
+
+int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival) {
+  gw_caller *caller = (gw_caller *)take_first(relay, &relay->callers);
+  if (caller == NULL) {
     return 0;
   }
+  *arrival = caller->arrival;
+  free(caller);
+  gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
+  return 1;
+}
+
+int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
+  gw_node *first = take_first(relay, &relay->events);
+  if (first == NULL) {
+    return 0;
+  }
+  gw_link *link = gw_link_of(first);
   gw_link_tell(link, event);
   gw_link_free(link);
   return 1;
@@ -150,10 +204,7 @@ void gw_relay_stop(gw_relay *relay) {
   if (!relay->started) {
     return;
   }
-  (void)pthread_mutex_lock(&relay->lock);
-  relay->stop = 1;
-  (void)pthread_mutex_unlock(&relay->lock);
-  gw_signal_fd(relay->wake);
+  ask(relay, &relay->stop);
   (void)pthread_join(relay->thread, NULL);
   relay->started = 0;
 }
@@ -168,11 +219,19 @@ void gw_relay_free(gw_relay *relay) {
   if (relay == NULL) {
     return;
   }
+  gw_arrival arrival;
   gw_relay_stop(relay);
-  while (!gw_list_empty(&relay->events)) {
-    gw_link *link = gw_link_of(relay->events.next);
-    gw_list_remove(&link->node);
-    gw_link_free(link);
+  while (gw_relay_next_arrival(relay, &arrival)) {
+    gw_conn_free(arrival.conn);
+  }
+  for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) {
+    gw_link_free(gw_link_of(node));
+  }
+  gw_list_move(&relay->doors, &relay->opened);
+  while (!gw_list_empty(&relay->doors)) {
+    gw_door *door = gw_door_of(relay->doors.next);
+    gw_list_remove(&door->node);
+    door_free(door);
   }
   close_if_open(relay->epoll);
   close_if_open(relay->wake);

@@ -1,18 +1,21 @@
-/* relay.h - the thread that moves bytes between clients and the broker.
+/* relay.h - the thread that serves clients: it shakes hands with them and moves bytes between them and the broker.
  *
  * One POSIX thread per worker, with epoll, without Python and without the GIL:
  * Python stopped in a debugger must not stop traffic. From gw_relay_adopt on the
- * thread owns both sockets and the SSL object, and frees them. */
+ * thread owns both sockets and the SSL object, and frees them. Python is told of
+ * those only that somebody has to look at: arrivals and events. */
 #ifndef GW_RELAY_H
 #define GW_RELAY_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "admission.h"
 #include "conn.h"
 #include "error.h"
 
 typedef struct gw_relay gw_relay;
+typedef struct gw_front gw_front; /* front.h */
 
 /* Why a connection ended. */
 enum {
@@ -46,6 +49,7 @@ typedef struct {
   int64_t linger_ms;     /* half-closed and silent for so long: closed; 0 for the default 30000 */
   int64_t connect_ms;    /* the broker's socket may take so long to connect; 0 for the default 5000 */
   size_t events_max;     /* events kept while nobody reads them; the oldest go first; 0 for the default 65536 */
+  int quiet;             /* only ends that are for the gateway to explain make an event: revoked, broker refused */
 } gw_relay_options;
 
 /* gw_relay_new starts the thread. |world| is borrowed and must outlive it; so must
@@ -64,6 +68,37 @@ enum { GW_PREFACE_MAX = 65536 };
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error);
 
+/* gw_relay_queue is gw_relay_adopt for what the thread itself calls, a front: it need not be woken. */
+int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+                   size_t preface_length, gw_error *error);
+
+/* gw_relay_serve makes the thread take clients in at |front|, and shake hands with them, within |limits| (copied, with
+ * pages borrowed). |front| is borrowed: nobody else may use it, except for its count, until the relay has been stopped.
+ * Returns 1, or 0 with |error|. */
+int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error);
+
+/* gw_relay_stop_listening makes the thread close all listening sockets of its fronts; handshakes in progress go on.
+ * Returns at once. */
+void gw_relay_stop_listening(gw_relay *relay);
+
+/* What somebody has to look at before a client is relayed, if it is. */
+typedef struct {
+  gw_conn *conn;         /* whose handshake has ended; the reader's, to be adopted or freed; NULL for what is no client */
+  gw_listener *listener; /* where it came in; borrowed */
+  int result;            /* GW_HANDSHAKE_DONE, _FAILED, _TIMED_OUT; GW_DOOR_FULL, GW_DOOR_STUCK */
+  int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
+  int code;              /* of GW_DOOR_STUCK: the errno of accept(2) */
+  gw_error error;        /* of GW_HANDSHAKE_FAILED */
+} gw_arrival;
+
+enum {
+  GW_DOOR_FULL = GW_HANDSHAKE_TIMED_OUT + 1, /* the listener has all the connections it may have: from now on clients are turned away */
+  GW_DOOR_STUCK      /* accept(2) failed for a reason that is not a client's: a pause was made, and is told of once */
+};
+
+/* gw_relay_next_arrival takes the oldest: 1, or 0 when none is left. As gw_relay_next_event, which is read after it. */
+int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival);
+
 /* gw_relay_recheck makes the thread look every live connection up in the tables
  * in force, and end those that are revoked where the listener's rules say
  * disconnect_revoked. Returns at once. */
@@ -72,9 +107,9 @@ void gw_relay_recheck(gw_relay *relay);
 /* gw_relay_live returns the number of connections that the thread has or is about to take. */
 size_t gw_relay_live(gw_relay *relay);
 
-/* gw_relay_event_fd returns a descriptor that is readable while events wait
- * (an eventfd, owned by the relay). gw_relay_next_event takes the oldest: 1, or
- * 0 when none is left (the descriptor is then cleared). One reader. Ordinary ends
+/* gw_relay_event_fd returns a descriptor that is readable while arrivals or events wait
+ * (an eventfd, owned by the relay). gw_relay_next_event takes the oldest event: 1, or
+ * 0 when none is left. Who finds neither arrivals nor events left clears the descriptor. One reader. Ordinary ends
  * are told in batches, up to a tenth of a second late; others at once. */
 int gw_relay_event_fd(gw_relay *relay);
 int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);

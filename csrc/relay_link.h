@@ -38,13 +38,17 @@ typedef struct {
 
 typedef struct gw_link gw_link;
 
-/* What epoll's data points to; belongs to relay_loop.c, like the nodes. */
+/* What epoll's data points to begins with one of these octets. */
+enum { GW_WATCH_SIDE, GW_WATCH_DOOR };
+
+/* Belongs to relay_loop.c, like the nodes. */
 typedef struct {
-  gw_link *link;
-  uint32_t armed; /* the events asked for */
+  uint8_t watch;     /* GW_WATCH_SIDE */
   uint8_t polled;    /* registered with epoll */
   uint8_t finishing; /* it was seen to have finished before the flow from it could be read to its end */
   uint8_t again;     /* edge-triggered, and perhaps not read to where the edge was: epoll has to look once more */
+  uint32_t armed;    /* the events asked for */
+  gw_link *link;
 } gw_side;
 
 enum { GW_END_NONE = -1 };

@@ -55,6 +55,9 @@
 /* Events that one epoll_wait takes. */
 enum { BATCH = 256 };
 
+/* Arrivals that one step of a front may bring. */
+enum { ARRIVALS = 4 };
+
 /* Condemned links that are closed between two calls of epoll_wait. */
 enum { SLICE = 32 };
 
@@ -337,12 +340,104 @@ static void end_overdue(gw_relay *relay, gw_node *list, int64_t longest, int end
 
 static int64_t sooner(int64_t a, int64_t b) { return b < 0 || (a >= 0 && a < b) ? a : b; }
 
+/* Fronts. */
+
+/* leave lets |caller| wait for the reader, who is woken. */
+static void leave(gw_relay *relay, const gw_arrival *arrival) {
+  gw_caller *caller = malloc(sizeof *caller);
+  if (caller == NULL) {
+    gw_conn_free(arrival->conn); /* nobody can be told */
+    gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
+    return;
+  }
+  caller->arrival = *arrival;
+  (void)pthread_mutex_lock(&relay->lock);
+  gw_list_append(&relay->callers, &caller->node);
+  (void)pthread_mutex_unlock(&relay->lock);
+  gw_signal_fd(relay->events_ready);
+}
+
+static int64_t handshaking(const gw_relay *relay) {
+  return relay->counters == NULL ? 0 : (int64_t)__atomic_load_n(&relay->counters[GW_COUNT_HANDSHAKING], __ATOMIC_RELAXED);
+}
+
+/* step lets |door|'s front take one, within its limits. */
+static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
+  gw_arrival arrivals[ARRIVALS];
+  gw_arrival notice = {.listener = gw_front_listener(door->front)};
+  int was_full = door->admission.full;
+  gw_grant grant = gw_admission_grant(&door->admission, now_us, handshaking(relay));
+  gw_intake intake = {.quota = grant.quota, .turn_away = grant.turn_away};
+  int ended = gw_front_step(door->front, &intake, arrivals, ARRIVALS);
+  gw_admission_came(&door->admission, intake.accepted);
+  for (int i = 0; i < ended; i++) {
+    leave(relay, &arrivals[i]);
+  }
+  if (door->admission.full && !was_full) {
+    notice.result = GW_DOOR_FULL;
+    leave(relay, &notice);
+  }
+  if (intake.code != 0) {
+    gw_admission_exhausted(&door->admission, now_us);
+    notice.result = GW_DOOR_STUCK;
+    notice.code = intake.code;
+    leave(relay, &notice);
+  }
+  int64_t patience_ms = gw_front_patience(door->front);
+  int64_t wait_us = sooner(grant.pause_us, patience_ms < 0 ? -1 : patience_ms * 1000);
+  door->due = intake.busy || intake.code != 0; /* in the latter case there is another grant to be had: a pause */
+  door->step_at_us = wait_us < 0 ? -1 : now_us + wait_us;
+}
+
+/* step_all lets those take a step that have something to do, or whose time has come. */
+static void step_all(gw_relay *relay) {
+  if (gw_list_empty(&relay->doors)) {
+    return;
+  }
+  int64_t now_us = gw_now_us();
+  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
+    gw_door *door = gw_door_of(node);
+    if (door->due || (door->step_at_us >= 0 && door->step_at_us <= now_us)) {
+      step(relay, door, now_us);
+    }
+  }
+}
+
+/* open_all begins to serve |opened|. */
+static void open_all(gw_relay *relay, gw_node *opened) {
+  for (gw_node *node = opened->next; node != opened; node = node->next) {
+    gw_door *door = gw_door_of(node);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = door};
+    if (epoll_ctl(relay->epoll, EPOLL_CTL_ADD, gw_front_fd(door->front), &event) != 0) {
+      gw_arrival notice = {.listener = gw_front_listener(door->front), .result = GW_DOOR_STUCK, .code = errno};
+      leave(relay, &notice);
+    }
+    door->due = 1;
+  }
+  gw_list_move(&relay->doors, opened);
+}
+
+static void stop_listening(gw_relay *relay) {
+  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
+    gw_front_stop_listening(gw_door_of(node)->front);
+  }
+}
+/* In how many milliseconds, no less, |when_us| will be; -1 for never. */
+static int64_t until(int64_t when_us) {
+  int64_t left = when_us - gw_now_us();
+  return when_us < 0 ? -1 : left > 0 ? (left + 999) / 1000 : 0;
+}
+
 /* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
 static int patience(const gw_relay *relay) {
   int64_t left = sooner(time_left(&relay->lingering, relay->linger_ms), time_left(&relay->connecting, relay->connect_ms));
   if (relay->untold > 0) {
     int64_t untold = relay->tell_by_ms - gw_now_ms();
     left = sooner(left, untold > 0 ? untold : 0);
+  }
+  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
+    const gw_door *door = gw_door_of(node);
+    left = door->due ? 0 : sooner(left, until(door->step_at_us));
   }
   return gw_list_empty(&relay->condemned) ? (int)(left < INT_MAX ? left : INT_MAX) : 0;
 }
@@ -359,9 +454,14 @@ static void publish(gw_relay *relay, int urgent) {
   (void)pthread_mutex_lock(&relay->lock);
   while (!gw_list_empty(&relay->ended)) {
     gw_link *link = gw_link_of(relay->ended.next);
-    urgent |= link->end == GW_END_REVOKED || link->end == GW_END_BROKER_REFUSED;
+    int ordinary = link->end != GW_END_REVOKED && link->end != GW_END_BROKER_REFUSED;
     gw_list_remove(&link->node);
+    if (ordinary && relay->quiet) {
+      gw_list_append(&dropped, &link->node);
+      continue;
+    }
     gw_list_append(&relay->events, &link->node);
+    urgent |= !ordinary;
     relay->untold++;
     if (++relay->events_count > relay->events_max) {
       gw_node *oldest = relay->events.next;
@@ -382,16 +482,21 @@ static void publish(gw_relay *relay, int urgent) {
   }
 }
 
-/* obey does what other threads asked for. Returns 1 when that is to stop. */
+/* obey does what other threads and the fronts asked for. Returns 1 when that is to stop. */
 static int obey(gw_relay *relay) {
-  gw_node adopted;
+  gw_node adopted, opened;
   gw_list_init(&adopted);
-  gw_clear_fd(relay->wake);
+  gw_list_init(&opened);
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_move(&adopted, &relay->adopted);
-  int recheck = relay->recheck, stop = relay->stop;
-  relay->recheck = 0;
+  gw_list_move(&opened, &relay->opened);
+  int recheck = relay->recheck, silence = relay->stop_listening, stop = relay->stop;
+  relay->recheck = relay->stop_listening = 0;
   (void)pthread_mutex_unlock(&relay->lock);
+  open_all(relay, &opened);
+  if (silence) {
+    stop_listening(relay);
+  }
   if (stop) {
     gw_list_move(&relay->links, &adopted);
     end_all(relay);
@@ -404,6 +509,16 @@ static int obey(gw_relay *relay) {
   return 0;
 }
 
+static void notice(gw_relay *relay, const struct epoll_event *event) {
+  if (event->data.ptr == NULL) {
+    gw_clear_fd(relay->wake);
+  } else if (*(const uint8_t *)event->data.ptr == GW_WATCH_DOOR) {
+    ((gw_door *)event->data.ptr)->due = 1;
+  } else {
+    on_event(relay, event->data.ptr, event->events);
+  }
+}
+
 void *gw_relay_run(void *argument) {
   gw_relay *relay = argument;
   struct epoll_event batch[BATCH];
@@ -413,15 +528,11 @@ void *gw_relay_run(void *argument) {
     if (count < 0 && errno != EINTR) {
       abort(); /* the epoll set is not one any more: something closed it */
     }
-    int asked = 0;
     for (int i = 0; i < count; i++) {
-      if (batch[i].data.ptr == NULL) {
-        asked = 1;
-      } else {
-        on_event(relay, batch[i].data.ptr, batch[i].events);
-      }
+      notice(relay, &batch[i]);
     }
-    stopped = asked && obey(relay);
+    step_all(relay);
+    stopped = obey(relay);
     end_condemned(relay, SLICE);
     end_overdue(relay, &relay->lingering, relay->linger_ms, GW_END_LINGERED, 0);
     end_overdue(relay, &relay->connecting, relay->connect_ms, GW_END_BROKER_REFUSED, ETIMEDOUT);

@@ -7,16 +7,35 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#include "admission.h"
 #include "clock.h"
+#include "front.h"
 #include "node.h"
 #include "relay.h"
 #include "relay_link.h"
+
+/* A front that the thread serves. */
+typedef struct {
+  uint8_t watch;        /* GW_WATCH_DOOR */
+  gw_node node;
+  gw_front *front;      /* borrowed */
+  gw_admission admission;
+  int64_t step_at_us;   /* when it takes a step if nothing happens; -1: never */
+  int due;              /* epoll has reported it */
+} gw_door;
+
+/* An arrival that waits for its reader. */
+typedef struct {
+  gw_node node;
+  gw_arrival arrival;
+} gw_caller;
 
 struct gw_relay {
   gw_world *world;
   uint64_t *counters;
   int64_t linger_ms, connect_ms;
   size_t events_max;
+  int quiet;
   int epoll, wake, events_ready; /* wake and events_ready are eventfds */
   pthread_t thread;
   int started;                   /* the thread runs, or has yet to be joined */
@@ -24,11 +43,14 @@ struct gw_relay {
 
   pthread_mutex_t lock;          /* guards these */
   gw_node adopted;               /* links to begin */
+  gw_node opened;                /* doors to serve */
+  gw_node callers;               /* arrivals, oldest first */
   gw_node events;                /* links that are over, oldest first */
   size_t events_count;
-  int recheck, stop;
+  int recheck, stop_listening, stop;
 
-  gw_node links;                 /* the thread's own from here on: those that live */
+  gw_node doors;                 /* the thread's own from here on: those that it serves */
+  gw_node links;                 /* those that live */
   gw_node lingering;             /* half-closed ones of these, longest silent first */
   gw_node connecting;            /* those whose broker's socket is not connected yet, oldest first */
   gw_node condemned;             /* revoked ones that are yet to be closed */
@@ -43,6 +65,9 @@ void *gw_relay_run(void *argument);
 
 /* gw_link_of returns the link that |node| is the node of. */
 static inline gw_link *gw_link_of(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, node)); }
+
+/* gw_door_of returns the door that |node| is the node of. */
+static inline gw_door *gw_door_of(gw_node *node) { return (gw_door *)((char *)node - offsetof(gw_door, node)); }
 
 /* An eventfd's counter cannot overflow here, and one that is not zero is signalled already. */
 static inline void gw_signal_fd(int fd) {

@@ -1,10 +1,10 @@
 """One client connection, top to bottom.
 
 accept → handshake (csrc/front.c, in batches: is the certificate revoked? staple)
-→ wait for a list, where the policy says so → broker → relay thread. A client that
-is simply good is handed over without a task of its own; whoever has to wait for
-anything gets one. What happens after the relay has taken the connection is
-csrc/relay.c; why a client was refused is told by `gateway.revocation.policy`.
+→ wait for a list, where the policy says so → broker → relay thread. The front takes
+a client that is simply good to the relay by itself; whoever has to wait for anything,
+or is refused, gets a task here. What happens after the relay has taken the connection
+is csrc/relay.c; why a client was refused is told by `gateway.revocation.policy`.
 """
 
 from __future__ import annotations
@@ -48,18 +48,6 @@ class Door:
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
     ids: Iterator[int] = field(default_factory=lambda: count(1))
-
-
-def receive(door: Door, arrival: Arrival, sessions: trio.Nursery) -> None:
-    """Take a client whose handshake has ended to the relay, or give it a task to wait in or be refused."""
-    broker = door.upstream.begin() if arrival.clear else None
-    if broker is None:
-        sessions.start_soon(serve, door, arrival)
-        return
-    try:
-        _hand_over(door, arrival.conn, broker)
-    except GatewayError as exc:
-        _drop(door, arrival.conn, exc)
 
 
 async def serve(door: Door, arrival: Arrival) -> None:

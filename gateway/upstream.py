@@ -36,22 +36,10 @@ class Upstream:
         self._brokers = tuple((address, _numeric(address)) for address in addresses)
         self._turn = count()
 
-    def begin(self) -> socket.socket | None:
-        """A non-blocking socket that is connected or connecting to the next broker; the caller owns it.
-
-        None where that cannot be had at once: `connect` finds out why, or another broker.
-        """
-        _address, target = self._brokers[next(self._turn) % len(self._brokers)]
-        if target is None:
-            return None
-        try:
-            broker = _new_socket(target[0])
-        except OSError:
-            return None
-        if broker.connect_ex(target[1]) in (0, errno.EINPROGRESS):
-            return broker
-        broker.close()
-        return None
+    @property
+    def numeric(self) -> bool:
+        """Whether no broker's name has to be resolved."""
+        return all(target is not None for _address, target in self._brokers)
 
     async def connect(self) -> socket.socket:
         """A non-blocking socket, connected to a broker; the caller owns it.

@@ -1,6 +1,7 @@
 """A worker process: listeners, their sessions, the relay thread, and the tables in force.
 
-It accepts once control has said that the lists are there (or have been tried),
+Its relay thread accepts, shakes hands and relays; what is here looks at those clients
+that are not simply good. It accepts once control has said that the lists are there (or have been tried),
 and needs control no longer from then on: when that dies, the worker serves on
 with what it has and connects again.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ import trio
 from gateway import native, publish, session
 from gateway.errors import TableError
 from gateway.log import get_logger
-from gateway.metrics import gauge_index
-from gateway.native import End, Front, Relay, Table, World
+from gateway.metrics import Counter, gauge_index
+from gateway.native import End, Front, Limits, Obstacle, Relay, Table, World
 from gateway.revocation import policy
 from gateway.tls import context
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.native import Conn, RelayEvent, StapleSlot
     from gateway.tls.context import ServerContext
 
+# Of csrc/admission.c.
 _ACCEPT_PAUSE = 0.1
 _LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
@@ -71,9 +72,12 @@ class Worker:
         self._post = post
         self._page = page
         self._count = native.counter(page)
+        self._numbers = memoryview(page).cast("Q")
         self._log = get_logger(process=f"worker-{post.index}")
         self._world = World(page)
-        self._relay = Relay(self._world, connect_timeout=CONNECT_TIMEOUT)
+        # Ordinary ends are told at the level of debugging: nobody else needs to be woken for them.
+        quiet = not self._log.is_enabled_for(logging.DEBUG)
+        self._relay = Relay(self._world, connect_timeout=CONNECT_TIMEOUT, quiet=quiet)
         self._tables: dict[str, Table] = {}
         self._state = publish.Update(whole=True, ready=False)
         self._ready = trio.Event()
@@ -84,7 +88,6 @@ class Worker:
         self._refused = 0
         """Connections whose broker refused, and that look for another one."""
         self._staples: dict[str, list[StapleSlot]] = {}
-        self._waiting = [trio.CancelScope() for _ in post.config.listeners]
         self._doors = [self._open_door(number) for number in range(len(post.config.listeners))]
 
     def _open_door(self, number: int) -> session.Door:
@@ -101,13 +104,17 @@ class Worker:
             gauge=gauge_index(number),
         )
         self._staples.setdefault(post.fingerprints[number], []).append(slot)
+        upstream = Upstream(listener.upstreams)
+        front = Front(rules, post.servers[number].address, listener.handshake_timeout)
+        if upstream.numeric:
+            front.hand_over_to(self._relay, listener.upstreams)
         return session.Door(
             name=listener.name,
             listener=rules,
-            front=Front(rules, post.servers[number].address, listener.handshake_timeout),
+            front=front,
             handshake_timeout=listener.handshake_timeout,
             list_timeout=post.config.crl_cache.http_timeout,
-            upstream=Upstream(listener.upstreams),
+            upstream=upstream,
             relay=self._relay,
             count=self._count,
             log=self._log.bind(listener=listener.name),
@@ -120,66 +127,30 @@ class Worker:
         with trio.open_signal_receiver(publish.STOP) as signals, self._relay:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow_control)
-                nursery.start_soon(self._follow_relay, nursery)
                 async with trio.open_nursery() as sessions:
-                    for number in range(len(self._doors)):
-                        sessions.start_soon(self._serve, number, sessions)
+                    nursery.start_soon(self._follow_relay, nursery, sessions)
+                    sessions.start_soon(self._open)
                     await anext(signals)
                     deadline = trio.current_time() + self._post.config.drain_timeout
                     sessions.cancel_scope.deadline = deadline
-                    self._stop_listening()
+                    self._stopping = True
+                    self._ready.set()
+                    self._relay.stop_listening()
+                    while self._numbers[Counter.HANDSHAKING]:  # noqa: ASYNC110 - as in _drain
+                        await trio.sleep(_LOOK)
                 await self._drain(deadline)
                 nursery.cancel_scope.cancel()
 
-    def _stop_listening(self) -> None:
-        self._stopping = True
-        for door in self._doors:
-            door.front.stop_listening()
-        for sockets in self._post.sockets:
-            for listening in sockets:
-                listening.close()
-        self._ready.set()
-        for waiting in self._waiting:
-            waiting.cancel()
-
-    async def _serve(self, number: int, sessions: trio.Nursery) -> None:
-        """Accept and shake hands until told to stop, and then until the last handshake has ended."""
-        door, limits = self._doors[number], _Limits(self._post, number, self._log)
+    async def _open(self) -> None:
+        """Let clients come in once the lists are there, or have been tried."""
         await self._ready.wait()
-        for listening in () if self._stopping else self._post.sockets[number]:
-            door.front.listen(listening.fileno())
-        while not self._stopping or len(door.front):
-            # Left when a deadline has come, or the order to stop, and entered again; not for each wait.
-            with trio.CancelScope() as self._waiting[number]:
-                await self._step_while_ready(door, limits, sessions, self._waiting[number])
-
-    async def _step_while_ready(
-        self, door: session.Door, limits: _Limits, sessions: trio.Nursery, waiting: trio.CancelScope
-    ) -> None:
-        ready = door.front.fileno()
-        await trio.lowlevel.checkpoint()
-        busy = self._step(door, limits, sessions)
-        while not self._stopping or len(door.front):
-            if busy:
-                await trio.lowlevel.checkpoint()
-            else:
-                due = trio.current_time() + min(door.front.patience, limits.pause)
-                waiting.deadline = min(waiting.deadline, due)
-                await trio.lowlevel.wait_readable(ready)
-            busy = self._step(door, limits, sessions)
-
-    def _step(self, door: session.Door, limits: _Limits, sessions: trio.Nursery) -> bool:
-        """One step of a listener; whether there is probably more to do at once."""
-        quota = limits.quota(sum(len(each.front) for each in self._doors))
-        progress = door.front.step(quota, turn_away=limits.full)
-        limits.came(progress.accepted)
-        for arrival in progress.arrivals:
-            session.receive(door, arrival, sessions)
-        if progress.code in _OUT_OF_RESOURCES:
-            limits.out_of_resources(progress.code)
-        elif progress.code and not self._stopping:
-            raise OSError(progress.code, os.strerror(progress.code))
-        return progress.busy
+        if self._stopping:
+            return
+        for number, (door, listener) in enumerate(zip(self._doors, self._post.config.listeners, strict=True)):
+            for listening in self._post.sockets[number]:
+                door.front.listen(listening)
+            limits = _limits(listener, self._post.workers)
+            self._relay.serve(door.front, limits, self._post.counters, gauge_index(number))
 
     async def _follow_control(self) -> None:
         while True:
@@ -250,20 +221,37 @@ class Worker:
             except trio.BrokenResourceError:
                 return
 
-    async def _follow_relay(self, nursery: trio.Nursery) -> None:
+    async def _follow_relay(self, nursery: trio.Nursery, sessions: trio.Nursery) -> None:
+        """Look at those whom the relay does not serve to the end by itself."""
         while True:
             await trio.lowlevel.wait_readable(self._relay.fileno())
-            for event in self._relay.events(ordinary=self._log.is_enabled_for(logging.DEBUG)):
+            for arrival in self._relay.arrivals():
+                if isinstance(arrival, Obstacle):
+                    self._explain(arrival)
+                else:
+                    sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
+            for event in self._relay.events():
                 if event.conn is None:
                     _log_end(self._log, event)
                 else:
                     nursery.start_soon(self._reach_broker, event.conn)
 
+    def _door_of(self, listener: native.Listener) -> session.Door:
+        return next(door for door in self._doors if door.listener is listener)
+
+    def _explain(self, obstacle: Obstacle) -> None:
+        log = self._door_of(obstacle.listener).log
+        if not obstacle.code:
+            log.warning("max_connections reached", consequence="new connections are closed")
+        elif obstacle.code in _OUT_OF_RESOURCES:
+            log.error("cannot accept", error=os.strerror(obstacle.code), retry_in=f"{_ACCEPT_PAUSE:g}s")
+        else:
+            raise OSError(obstacle.code, os.strerror(obstacle.code))
+
     async def _reach_broker(self, conn: Conn) -> None:
-        door = next(door for door in self._doors if door.listener is conn.listener)
         self._refused += 1
         try:
-            await session.reach_broker(door, conn)
+            await session.reach_broker(self._door_of(conn.listener), conn)
         finally:
             conn.close()
             self._refused -= 1
@@ -279,64 +267,10 @@ class Worker:
             _log_end(self._log, event)
 
 
-class _Limits:
-    """How many clients one worker may take in at one listener, and when."""
-
-    def __init__(self, post: Post, number: int, log: FilteringBoundLogger) -> None:
-        listener: Listener = post.config.listeners[number]
-        self._counters, self._number, self._log = post.counters, number, log
-        self._listener = listener
-        # SO_REUSEPORT spreads clients evenly: each worker grants its share.
-        self._interval = post.workers / listener.max_conn_rate if listener.max_conn_rate else 0.0
-        self._next_grant = self._not_before = -math.inf
-        self.pause = math.inf
-        """After how many seconds to ask again if nothing happens."""
-        self.full = False
-        """All workers together have max_connections of this listener: who comes is turned away."""
-
-    def quota(self, handshaking: int) -> int:
-        """How many may come in now, while `handshaking` are at it; others wait in the kernel's queue."""
-        now = trio.current_time()
-        if self._interval:
-            # A burst of up to a second's worth is let through.
-            self._next_grant = max(self._next_grant, now - 1.0)
-        self.pause = max(self._next_grant, self._not_before) - now
-        if self.pause > 0:
-            return 0
-        quota = _MAX_HANDSHAKES - handshaking
-        # Handshakes of another listener end unseen here.
-        self.pause = math.inf if quota > 0 else _LOOK
-        if self._interval:
-            quota = min(quota, int((now - self._next_grant) / self._interval) + 1)
-        places = self._listener.max_connections - self._counters.connections(self._number)
-        self._note(full=places <= 0)
-        return max(0, quota if self.full else min(quota, places))
-
-    def came(self, count: int) -> None:
-        """Tell how many came in, or were turned away."""
-        if not self.full:
-            self._next_grant += count * self._interval
-
-    def out_of_resources(self, code: int) -> None:
-        """Pause: the kernel had no descriptor or memory for another client."""
-        self.pause = _ACCEPT_PAUSE
-        self._not_before = trio.current_time() + self.pause
-        self._log.error(
-            "cannot accept",
-            listener=self._listener.name,
-            error=os.strerror(code),
-            retry_in=f"{_ACCEPT_PAUSE:g}s",
-        )
-
-    def _note(self, *, full: bool) -> None:
-        if full and not self.full:
-            self._log.warning(
-                "max_connections reached",
-                listener=self._listener.name,
-                max_connections=self._listener.max_connections,
-                consequence="new connections are closed",
-            )
-        self.full = full
+def _limits(listener: Listener, workers: int) -> Limits:
+    """SO_REUSEPORT spreads clients evenly: each worker grants its share of the rate."""
+    interval = workers / listener.max_conn_rate if listener.max_conn_rate else 0.0
+    return Limits(_MAX_HANDSHAKES, listener.max_connections, interval)
 
 
 def run(post: Post) -> None:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.metrics import Counters, gauge_index
 from gateway.names import issuer_id
 from gateway.native import (
+    Arrival,
     Check,
     Conn,
     Front,
+    Limits,
+    Obstacle,
     OnUnavailable,
     Relay,
     Step,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gateway.native import Arrival, RelayEvent
+    from gateway.native import RelayEvent
 
 TIMEOUT = 30.0
 _READ = 1 << 16
@@ -143,14 +146,17 @@ class Client(_Socket):
 
     def handshake(self) -> bool:
         """Go as far as the socket lets it; whether it is over."""
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._feed()
-            return False
-        finally:
-            self._send_records()  # an alert, where it failed
-        return True
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send_records()
+                if not self._feed():
+                    return False
+            else:
+                return True
+            finally:
+                self._send_records()  # an alert, where it failed
 
     def queue(self, data: bytes) -> None:
         self.tls.write(data)
@@ -296,20 +302,28 @@ class Gate:
 
     def arrive(self, tls: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> tuple[Arrival, Client]:
         """A client whose handshake has ended, well or not, and its own end."""
-        front = self.front()
-        with listening_socket() as listening:
-            front.listen(listening.fileno())
-            client = Client(socket.create_connection(listening.getsockname()), tls, session)
-            arrivals: list[Arrival] = []
-            over = False
-            while not arrivals:
-                with suppress(ssl.SSLError):
-                    over = over or client.handshake()
-                arrivals = front.step(1).arrivals
+        client = Client(socket.create_connection(self.open(self.front())), tls, session)
+        over = False
+        arrivals: list[Arrival | Obstacle] = []
+        while not arrivals:
+            with suppress(ssl.SSLError):
+                over = over or client.handshake()
+            select.select([self.relay.fileno(), *([] if over else [client.fileno()])], [], [], TIMEOUT)
+            arrivals = list(self.relay.arrivals())
+        (arrival,) = arrivals
+        assert isinstance(arrival, Arrival)
         # In TLS 1.2 the server is done before its client is, but what that needs has been sent.
-        while arrivals[0].outcome is Step.DONE and not over:
+        while arrival.outcome is Step.DONE and not over:
             over = client.handshake()
-        return arrivals[0], client
+        return arrival, client
+
+    def open(self, front: Front) -> tuple[str, int]:
+        """Have the relay serve `front`; where clients connect to it."""
+        listening = listening_socket()
+        address: tuple[str, int] = listening.getsockname()
+        front.listen(listening)
+        self.relay.serve(front, Limits(handshakes=100, connections=100), self.counters, gauge_index(0))
+        return address
 
     def adopt(self, conn: Conn, upstream: socket.socket) -> int:
         upstream.setblocking(False)  # noqa: FBT003 - the library's own signature

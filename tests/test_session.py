@@ -15,9 +15,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway import native, session
 from gateway.config.model import Address
+from gateway.errors import GatewayError
 from gateway.log import get_logger
 from gateway.metrics import Counter
-from gateway.native import End, OnUnavailable, Step
+from gateway.native import Arrival, End, OnUnavailable, Step
 from gateway.upstream import Upstream
 from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from gateway.native import Arrival
     from gateway.revocation.policy import Level
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -121,38 +121,29 @@ def said(events: list[Any]) -> list[tuple[Level, str]]:
     return [(event["log_level"], event["event"]) for event in events]
 
 
-class NoTasks:
-    """A nursery that starts nothing."""
-
-    def start_soon(self, *_arguments: object) -> None:
-        raise AssertionError("a task was started")
-
-
-async def receive(house: House, arrival: Arrival) -> None:
-    """Until every task that this takes has ended."""
-    async with trio.open_nursery() as nursery:
-        session.receive(house.door, arrival, nursery)
-
-
-NO_TASKS: Any = NoTasks()
-
-
 @pytest.mark.parametrize("version", [V12, V13])
-def test_a_clear_client_is_handed_over_without_a_task(
+def test_a_clear_client_is_handed_over_before_anybody_here_hears_of_it(
     house: House, events: list[Any], version: ssl.TLSVersion
 ) -> None:
-    arrival, client = house.arrive(version)
-    with closing(client):
-        session.receive(house.door, arrival, NO_TASKS)
+    front = house.gate.front()
+    front.hand_over_to(house.gate.relay, [house.broker.address])
+    with closing(Client(socket.create_connection(house.gate.open(front)), house.gate.tls(version))) as client:
+        while not client.handshake():
+            assert select.select([client], [], [], TIMEOUT)[0], "no answer"
         assert house.relays(client)
-    assert events == []
-    assert (house.counted(Counter.RELAYED), house.counted(Counter.UPSTREAM_FAILED)) == (1, 0)
+    assert (events, list(house.gate.relay.arrivals())) == ([], [])
+    assert (house.counted(Counter.RELAYED), house.counted(Counter.HANDSHAKING)) == (1, 0)
 
 
-def test_connections_are_numbered_in_the_order_of_their_hand_over(house: House) -> None:
+def test_a_name_is_nothing_to_hand_over_to(house: House) -> None:
+    with pytest.raises(GatewayError, match="cannot connect to localhost:1883 by itself"):
+        house.gate.front().hand_over_to(house.gate.relay, [Address("localhost", 1883)])
+
+
+async def test_connections_are_numbered_in_the_order_of_their_hand_over(house: House) -> None:
     for number in range(1, 4):
         arrival, client = house.arrive()
-        session.receive(house.door, arrival, NO_TASKS)
+        await session.serve(house.door, arrival)
         client.close()
         house.broker.accept().close()
         assert house.gate.ended(number).id == number
@@ -162,7 +153,7 @@ async def test_a_broker_that_has_to_be_resolved_is_waited_for_in_a_task(house: H
     house.door.upstream = Upstream([Address("localhost", house.broker.address.port)])
     arrival, client = house.arrive()
     with closing(client):
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
         assert house.relays(client)
     assert house.counted(Counter.HANDSHAKING) == 0
 
@@ -175,7 +166,7 @@ async def test_a_revoked_client_is_refused_and_the_log_says_who_and_why(
     with closing(client):
         peer = "{}:{}".format(*client.sock.getsockname())
         assert arrival.outcome is Step.FAILED
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
         with pytest.raises(ssl.SSLError, match=r"(?i)certificate.revoked"):
             hear_the_end(client)
     assert said(events) == [("warning", "client refused")]
@@ -196,7 +187,7 @@ async def test_a_resumed_client_that_is_revoked_since_is_refused_with_close_noti
     arrival, client = house.gate.arrive(tls, session=ticket)
     with closing(client):
         assert (arrival.outcome, arrival.clear) == (Step.DONE, False)
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
         hear_the_end(client)
     assert said(events) == [("warning", "client refused")]
     assert (events[0]["reason"], events[0]["resumed"]) == ("certificate_revoked", True)
@@ -206,23 +197,21 @@ async def test_garbage_is_no_more_than_a_debug_message(house: House, events: lis
     tls = ssl.create_default_context()  # which does not trust the server
     arrival, client = house.gate.arrive(tls)
     with closing(client):
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
     assert said(events) == [("debug", "handshake failed")]
     assert events[0]["error"] == "tlsv1 alert unknown ca"
     assert house.connections == 0
 
 
 async def test_a_handshake_that_took_too_long_is_told_with_its_limit(house: House, events: list[Any]) -> None:
-    front = house.gate.front(timeout=0.0)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.setblocking(False)  # noqa: FBT003 - the library's own signature
-        front.listen(listening.fileno())
-        with socket.create_connection(listening.getsockname()) as client:
-            (arrival,) = front.step(1).arrivals
-            await receive(house, arrival)
-            client.settimeout(TIMEOUT)
-            assert client.recv(1) == b""
-            peer = "{}:{}".format(*client.getsockname())
+    with socket.create_connection(house.gate.open(house.gate.front(timeout=0.0))) as client:
+        assert select.select([house.gate.relay], [], [], TIMEOUT)[0], "nothing was told"
+        (arrival,) = house.gate.relay.arrivals()
+        assert isinstance(arrival, Arrival)
+        await session.serve(house.door, arrival)
+        client.settimeout(TIMEOUT)
+        assert client.recv(1) == b""
+        peer = "{}:{}".format(*client.getsockname())
     assert events == [
         {
             "log_level": "debug",
@@ -244,7 +233,7 @@ async def test_whom_no_list_covers_is_refused_and_where_its_lists_are_is_learnt(
     house = build(OnUnavailable.REJECT)
     arrival, client = house.arrive()
     with closing(client):
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
     assert said(events) == [("warning", "client refused")]
     assert events[0]["reason"] == "no_list"
     assert house.uncovered == [house.gate.files[0].der]
@@ -256,7 +245,7 @@ async def test_the_policy_accept_lets_it_in_and_says_so(
     house = build(OnUnavailable.ACCEPT)
     arrival, client = house.arrive()
     with closing(client):
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
         assert house.relays(client)
     assert said(events) == [("warning", "client let in unchecked")]
     assert (events[0]["reason"], events[0]["subject"]) == ("no_list", "CN=device")
@@ -270,7 +259,7 @@ async def test_the_policy_wait_lets_it_in_when_its_list_has_come(
     arrival, client = house.arrive()
     with closing(client):
         async with trio.open_nursery() as nursery:
-            session.receive(house.door, arrival, nursery)
+            nursery.start_soon(session.serve, house.door, arrival)
             await wait_all_tasks_blocked()
             assert (house.counted(Counter.HANDSHAKING), house.counted(Counter.RELAYED)) == (1, 0)
             # Other lists are none of its business.
@@ -290,7 +279,7 @@ async def test_the_policy_wait_refuses_it_when_the_list_that_came_revokes_it(
     arrival, client = house.arrive()
     with closing(client):
         async with trio.open_nursery() as nursery:
-            session.receive(house.door, arrival, nursery)
+            nursery.start_soon(session.serve, house.door, arrival)
             await wait_all_tasks_blocked()
             house.publish(house.gate.files[0].serial)
         hear_the_end(client)
@@ -305,7 +294,7 @@ async def test_the_policy_wait_refuses_it_when_no_list_comes_in_time(
     house = build(OnUnavailable.WAIT)
     arrival, client = house.arrive()
     with closing(client):
-        await receive(house, arrival)
+        await session.serve(house.door, arrival)
         hear_the_end(client)
     assert trio.current_time() == LIST_TIMEOUT
     assert said(events) == [("warning", "client refused")]
@@ -320,7 +309,7 @@ async def test_one_that_waits_is_closed_when_its_worker_stops(
     arrival, client = house.arrive()
     with closing(client):
         async with trio.open_nursery() as nursery:
-            session.receive(house.door, arrival, nursery)
+            nursery.start_soon(session.serve, house.door, arrival)
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         hear_the_end(client)
@@ -331,16 +320,24 @@ async def test_one_that_waits_is_closed_when_its_worker_stops(
 # Brokers that are not there.
 
 
+def enter(house: House, broker: Address) -> Client:
+    """A client that is handed over to a broker that is not there."""
+    front = house.gate.front()
+    front.hand_over_to(house.gate.relay, [broker])
+    client = Client(socket.create_connection(house.gate.open(front)), house.gate.tls(V13))
+    while not client.handshake():
+        assert select.select([client], [], [], TIMEOUT)[0], "no answer"
+    return client
+
+
 async def test_where_a_broker_refuses_the_client_comes_to_another_one(
     house: House, events: list[Any]
 ) -> None:
     with dead_broker() as dead:
         house.door.upstream = Upstream([dead, house.broker.address])
-        arrival, client = house.arrive()
-        with closing(client):
+        with closing(enter(house, dead)) as client:
             client.queue(b"first words ")
-            session.receive(house.door, arrival, NO_TASKS)
-            event = house.gate.ended(1)
+            event = house.gate.ended(0)
             assert (event.end, event.detail) == (End.BROKER_REFUSED, "Connection refused")
             assert event.conn is not None
             assert event.conn.listener is house.gate.listener
@@ -356,11 +353,9 @@ async def test_where_no_broker_can_be_reached_the_client_is_closed_and_each_is_n
 ) -> None:
     with dead_broker() as dead:
         house.door.upstream = Upstream([dead])
-        arrival, client = house.arrive()
-        with closing(client):
+        with closing(enter(house, dead)) as client:
             peer = "{}:{}".format(*client.sock.getsockname())
-            session.receive(house.door, arrival, NO_TASKS)
-            event = house.gate.ended(1)
+            event = house.gate.ended(0)
             assert event.conn is not None
             await session.reach_broker(house.door, event.conn)
             hear_the_end(client)
@@ -379,17 +374,13 @@ async def test_where_no_broker_can_be_reached_the_client_is_closed_and_each_is_n
 # Relays that take no more.
 
 
-@pytest.mark.parametrize("at_once", [True, False])
 async def test_a_client_that_the_relay_does_not_take_is_dropped_with_its_brokers_socket(
-    house: House, events: list[Any], *, at_once: bool
+    house: House, events: list[Any]
 ) -> None:
     arrival, client = house.arrive()
     house.gate.relay.stop()
     with closing(client):
-        if at_once:
-            session.receive(house.door, arrival, NO_TASKS)
-        else:
-            await session.reach_broker(house.door, arrival.conn)
+        await session.reach_broker(house.door, arrival.conn)
         hear_the_end(client)
     with house.broker.accept() as accepted:
         assert accepted.recv(1) == b""

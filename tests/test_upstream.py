@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -127,50 +126,15 @@ async def test_a_client_that_leaves_meanwhile_leaves_no_socket_behind(tmp_path: 
             assert accepted.recv(1) == b""
 
 
-async def test_a_connection_is_begun_without_waiting_for_it() -> None:
-    with listening_broker() as one, listening_broker() as two:
-        brokers = Upstream([one.address, two.address])
-        for expected in (one, two, one):
-            client = brokers.begin()
-            assert client is not None
-            with client:
-                assert not client.getblocking()
-                assert client.get_inheritable() is False
-                assert expected.serves(client)
-
-
-async def test_one_that_is_begun_may_be_refused_later_and_then_it_is_the_next_ones_turn() -> None:
-    with listening_broker() as one, dead_broker() as dead:
-        brokers = Upstream([dead, one.address])
-        begun = brokers.begin()
-        assert begun is not None
-        with begun:
-            begun.settimeout(10)
-            with pytest.raises(OSError, match="refused"):
-                begun.sendall(b"anyone?")
-        with await brokers.connect() as client:
-            assert one.serves(client)
-
-
-async def test_on_a_path_it_is_begun_and_connected_at_once(tmp_path: Path) -> None:
-    path = str(tmp_path / "broker.sock")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        begun = Upstream([Address(path=path)]).begin()
-        assert begun is not None
-        with begun:
-            assert ListeningBroker(listening, Address(path=path)).serves(begun)
-
-
-async def test_what_cannot_be_begun_at_once_is_left_to_connect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert Upstream([Address("localhost", 1883)]).begin() is None  # has to be resolved
-    assert Upstream([Address(path=str(tmp_path / "nobody.sock"))]).begin() is None
-
-    def no_descriptor(_family: int) -> socket.socket:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(upstream, "_new_socket", no_descriptor)
-    assert Upstream([Address("127.0.0.1", 1883)]).begin() is None
+@pytest.mark.parametrize(
+    ("address", "numeric"),
+    [
+        (Address("127.0.0.1", 1883), True),
+        (Address("::1", 1883), True),
+        (Address(path="/run/broker.sock"), True),
+        (Address("localhost", 1883), False),
+    ],
+)
+def test_names_alone_have_to_be_resolved(address: Address, *, numeric: bool) -> None:
+    assert Upstream([address]).numeric is numeric
+    assert Upstream([Address("127.0.0.1", 1883), address]).numeric is numeric

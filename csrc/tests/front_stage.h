@@ -56,7 +56,7 @@ typedef struct {
   uint64_t gauge; /* of its connections */
   identity good, revoked;
   gw_front *front;
-  int listening;
+  int listening; /* the front's */
   struct sockaddr_in address;
   gw_intake intake;          /* of the last step */
   gw_arrival arrivals[ROOM]; /* all that have ended, in their order */
@@ -82,7 +82,7 @@ static inline void stage_open(stage *on, int64_t timeout_ms) {
   on->revoked = identity_make("revoked", "11", &on->door.middle, 0);
   lists_now(&on->door, NO_SERIALS, SERIALS("11"));
   on->front = gw_front_new(on->door.listener, on->door.context, timeout_ms, &error);
-  CHECK(on->front != NULL && gw_front_count(on->front) == 0 && gw_front_patience(on->front) == timeout_ms);
+  CHECK(on->front != NULL && gw_front_count(on->front) == 0 && gw_front_patience(on->front) == -1);
   on->listening = listening_socket(&on->address);
   CHECK(gw_front_listen(on->front, on->listening, &error) == 1);
 }
@@ -98,7 +98,7 @@ static inline void forget(stage *on) {
 static inline void stage_close(stage *on) {
   forget(on);
   gw_front_free(on->front);
-  CHECK(on->gauge == 0 && close(on->listening) == 0);
+  CHECK(on->gauge == 0);
   identity_free(&on->good);
   identity_free(&on->revoked);
   gateway_close(&on->door);

@@ -1,4 +1,4 @@
-"""One connection: its handshake, the relay thread, and how it ended (csrc/conn.h, front.h, relay.h)."""
+"""Connections: handshakes, the thread that serves them, how they ended (csrc/conn.h, front.h, relay.h)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, t
 from gateway.native.verify import Verdict, verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Iterable, Iterator
 
+    from gateway.config.model import Address
+    from gateway.metrics import Counters
     from gateway.native.verify import Listener, World
 
 
@@ -102,7 +105,7 @@ class Conn:
 
 
 class Arrival(NamedTuple):
-    """A client whose handshake has ended."""
+    """A client whose handshake has ended and that somebody has to look at."""
 
     conn: Conn
     outcome: Step
@@ -113,86 +116,77 @@ class Arrival(NamedTuple):
     """Why it failed, in OpenSSL's words."""
 
 
-class Progress(NamedTuple):
-    """What came of one step of a Front."""
+class Obstacle(NamedTuple):
+    """Why clients do not come in at a listener."""
 
-    arrivals: list[Arrival]
-    accepted: int
-    """Clients that came, turned away or not."""
+    listener: Listener
     code: int
-    """An errno of accept(2) that says that no more can come for now, or 0."""
-    busy: bool
-    """There is probably more to do at once, or the quota is used up."""
+    """The errno of accept(2); 0: it has all the connections that it may have, and turns clients away."""
 
 
-# Whose handshake may end in one step.
-_ARRIVALS = 16
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many clients come in at one listener of one worker."""
+
+    handshakes: int
+    """In progress in this worker, in all listeners; others wait in the kernel's queue."""
+    connections: int
+    """Of this listener in all workers; whoever comes then is turned away."""
+    interval: float = 0.0
+    """Seconds from one client to the next, where a second's worth may come at once; 0: no such limit."""
 
 
 class Front:
-    """The handshakes of one listener, many at a time."""
+    """The door of one listener: its sockets, and the handshakes of those who come in, many at a time."""
 
     def __init__(self, listener: Listener, ssl_ctx: int, timeout: float) -> None:
         error = new_error()
-        self._pointer = ffi.NULL
+        self.pointer = ffi.NULL
         pointer = lib.gw_front_new(listener.pointer, ffi.cast("void *", ssl_ctx), int(timeout * 1000), error)
         if pointer == ffi.NULL:
             raise GatewayError(f"handshakes cannot be served: {error_text(error)}")
-        self._pointer = pointer
-        self._listener = listener
-        self._arrivals = ffi.new("gw_arrival[]", _ARRIVALS)
-        self._intake = ffi.new("gw_intake *")
+        self.pointer = pointer
+        self.listener = listener
+        self._relay: Relay | None = None
 
-    def listen(self, listening: int) -> None:
-        """Take clients of this listening socket (non-blocking) in, until `stop_listening`.
+    def listen(self, listening: socket.socket) -> None:
+        """Take clients of this listening socket (non-blocking) in, and the socket over.
 
         Raises:
             GatewayError: the kernel has no resources for it.
         """
         error = new_error()
-        if not lib.gw_front_listen(self._pointer, listening, error):
+        if not lib.gw_front_listen(self.pointer, listening.fileno(), error):
             raise GatewayError(f"cannot listen: {error_text(error)}")
+        listening.detach()
 
-    def stop_listening(self) -> None:
-        """Take no more clients in; to be called before the listening sockets are closed."""
-        lib.gw_front_stop_listening(self._pointer)
+    def hand_over_to(self, relay: Relay, brokers: Iterable[Address]) -> None:
+        """Take clear clients to `relay` with a connection to one of `brokers`, each in turn.
+
+        They are no arrivals then, unless that connection cannot be begun at once.
+
+        Raises:
+            GatewayError: a broker's name has to be resolved.
+        """
+        for broker in brokers:
+            host = (broker.path or broker.host).encode()
+            if not lib.gw_front_hand_over(self.pointer, relay.pointer, host, broker.port):
+                raise GatewayError(f"the relay cannot connect to {broker} by itself")
+        self.lend_to(relay)
+
+    def lend_to(self, relay: Relay) -> None:
+        """Let `relay` use it: it has to end before this does."""
+        self._relay = relay
 
     def __len__(self) -> int:
         """How many handshakes are in progress."""
-        return int(lib.gw_front_count(self._pointer))
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while `step` has something to do."""
-        return int(lib.gw_front_fd(self._pointer))
-
-    @property
-    def patience(self) -> float:
-        """After how many seconds `step` has to be called if nothing happens."""
-        return int(lib.gw_front_patience(self._pointer)) / 1000
-
-    def step(self, quota: int, *, turn_away: bool = False) -> Progress:
-        """Take at most `quota` clients in, advance handshakes, give up those that take too long.
-
-        Without a quota clients wait in the kernel's queue; with `turn_away` they are closed.
-        """
-        intake = self._intake
-        intake.quota, intake.turn_away = quota, turn_away
-        ended = self._take(lib.gw_front_step(self._pointer, intake, self._arrivals, _ARRIVALS))
-        return Progress(ended, intake.accepted, intake.code, bool(intake.busy))
-
-    def _take(self, count: int) -> list[Arrival]:
-        taken = []
-        for number in range(count):
-            arrival = self._arrivals[number]
-            outcome = _STEPS[arrival.result]
-            error = error_text(arrival.error) if outcome is Step.FAILED else ""
-            conn = Conn(self._listener, arrival.conn)
-            taken.append(Arrival(conn, outcome, bool(arrival.clear), error))
-        return taken
+        return int(lib.gw_front_count(self.pointer))
 
     def close(self) -> None:
-        """Close the connections that are still at it. Idempotent."""
-        pointer, self._pointer = self._pointer, ffi.NULL
+        """Close the sockets and connections that it still has; stops its relay. Idempotent."""
+        if self._relay is not None:
+            self._relay.stop()
+        pointer, self.pointer = self.pointer, ffi.NULL
         lib.gw_front_free(pointer)
 
     def __del__(self) -> None:
@@ -218,23 +212,77 @@ class RelayEvent:
     """BROKER_REFUSED: the connection, with nothing read from it, to be adopted anew or closed."""
 
 
-# All others are for one side or the network to explain, not for the gateway.
-_NOT_ORDINARY = (End.REVOKED, End.BROKER_REFUSED)
-
-
 class Relay:
-    """The C thread that moves bytes; from `adopt` on it owns the connection and the broker's socket."""
+    """The C thread that serves clients; it owns the connections, and the brokers' sockets, that it has."""
 
-    def __init__(self, world: World, *, linger: float = 30.0, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self, world: World, *, linger: float = 30.0, connect_timeout: float = 5.0, quiet: bool = False
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            world: the tables that live connections are looked up in.
+            linger: seconds for which a connection may be half-closed and silent.
+            connect_timeout: seconds that a broker's socket may take to connect.
+            quiet: tell of those ends only that are for the gateway to explain: revoked, broker refused.
+        """
         self._world = world
-        waits = {"linger_ms": int(linger * 1000), "connect_ms": int(connect_timeout * 1000)}
-        options, error = ffi.new("gw_relay_options *", waits), new_error()
+        values = {"linger_ms": int(linger * 1000), "connect_ms": int(connect_timeout * 1000), "quiet": quiet}
+        options, error = ffi.new("gw_relay_options *", values), new_error()
         pointer = lib.gw_relay_new(world.pointer, options, error)
         if pointer == ffi.NULL:
             raise GatewayError(f"the relay thread cannot be started: {error_text(error)}")
         self.pointer = ffi.gc(pointer, lib.gw_relay_free)
-        # C borrows the listeners for as long as it lives.
+        # C borrows these for as long as it lives.
         self._listeners: dict[Any, Listener] = {}
+        self._fronts: list[Front] = []
+        self._pages: list[Any] = []
+
+    def serve(self, front: Front, limits: Limits, counters: Counters, gauge: int) -> None:
+        """Take clients in at `front`; arrivals are those that are not simply handed over.
+
+        Args:
+            front: whose handshakes the thread makes from now on.
+            limits: how many, and how fast.
+            counters: the pages in which the connections of all workers are counted.
+            gauge: where in each page those of this listener are.
+
+        Raises:
+            GatewayError: the relay has no memory for it.
+        """
+        error = new_error()
+        pages = [ffi.from_buffer(page) for page in counters.pages]
+        values = {
+            "handshakes": limits.handshakes,
+            "connections": limits.connections,
+            "interval_us": round(limits.interval * 1e6),
+            "pages": (array := ffi.new("uint64_t *[]", [ffi.cast("uint64_t *", page) for page in pages])),
+            "workers": len(pages),
+            "gauge": gauge,
+        }
+        front.lend_to(self)
+        self._fronts.append(front)
+        self._listeners[front.listener.pointer] = front.listener
+        self._pages += pages
+        if not lib.gw_relay_serve(self.pointer, front.pointer, ffi.new("gw_limits *", values), error):
+            raise GatewayError(f"the relay cannot serve {front.listener}: {error_text(error)}")
+        del array  # C has a copy
+
+    def stop_listening(self) -> None:
+        """Close all listening sockets of the fronts; returns at once, handshakes in progress go on."""
+        lib.gw_relay_stop_listening(self.pointer)
+
+    def arrivals(self) -> Iterator[Arrival | Obstacle]:
+        """Take the clients that wait to be looked at, and what keeps others from coming in."""
+        arrival = ffi.new("gw_arrival *")
+        while lib.gw_relay_next_arrival(self.pointer, arrival):
+            listener = self._listeners[arrival.listener]
+            if arrival.conn == ffi.NULL:
+                yield Obstacle(listener, arrival.code)
+            else:
+                outcome = _STEPS[arrival.result]
+                error = error_text(arrival.error) if outcome is Step.FAILED else ""
+                yield Arrival(Conn(listener, arrival.conn), outcome, bool(arrival.clear), error)
 
     def adopt(self, conn: Conn, upstream: int, connection_id: int, preface: bytes = b"") -> None:
         """Hand over an established connection and the broker's socket (connected or connecting).
@@ -265,28 +313,27 @@ class Relay:
         return int(lib.gw_relay_live(self.pointer))
 
     def fileno(self) -> int:
-        """A descriptor that is readable while events wait."""
+        """A descriptor that is readable while arrivals or events wait: take both."""
         return int(lib.gw_relay_event_fd(self.pointer))
 
-    def events(self, *, ordinary: bool = True) -> Iterator[RelayEvent]:
-        """Take the events that wait; without `ordinary`, those that are drop out unseen."""
+    def events(self) -> Iterator[RelayEvent]:
+        """Take the events that wait."""
         event = ffi.new("gw_relay_event *")
         while lib.gw_relay_next_event(self.pointer, event):
             leaf = to_bytes(event.leaf_der, event.leaf_der_length)
             lib.gw_free(event.leaf_der)
-            if ordinary or event.end in _NOT_ORDINARY:
-                yield RelayEvent(
-                    id=event.id,
-                    end=End(event.end),
-                    bytes_in=event.bytes_in,
-                    bytes_out=event.bytes_out,
-                    duration=event.duration_ms / 1000,
-                    verdict=verdict_of(event.verdict),
-                    peer=to_text(event.peer.text),
-                    detail=to_text(event.detail),
-                    leaf=leaf,
-                    conn=self._handed_back(event),
-                )
+            yield RelayEvent(
+                id=event.id,
+                end=End(event.end),
+                bytes_in=event.bytes_in,
+                bytes_out=event.bytes_out,
+                duration=event.duration_ms / 1000,
+                verdict=verdict_of(event.verdict),
+                peer=to_text(event.peer.text),
+                detail=to_text(event.detail),
+                leaf=leaf,
+                conn=self._handed_back(event),
+            )
 
     def _handed_back(self, event: Any) -> Conn | None:
         if event.conn == ffi.NULL:

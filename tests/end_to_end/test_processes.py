@@ -19,6 +19,9 @@ from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, fr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# RFC 8446, section 4.
+NEW_SESSION_TICKET = 4
+
 CONFIG = """\
 workers = {workers}
 state_dir = "{directory}/state"
@@ -221,6 +224,28 @@ def test_sessions_resume_on_any_worker_and_are_looked_up_again(
         gateway.wait_for("list in force", "number=2")
         assert connect(session)[:2] == (False, True)
         gateway.wait_for("client refused", "reason=certificate_revoked", "resumed=True", "CN=roamer")
+
+
+def test_a_full_handshake_brings_one_ticket(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    tickets = 0
+
+    def notice(
+        _connection: object, direction: str, _version: object, _type: object, message: int, _data: bytes
+    ) -> None:
+        nonlocal tickets
+        tickets += direction == "read" and message == NEW_SESSION_TICKET
+
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port):
+        context = tls_context(ca)
+        context._msg_callback = notice  # type: ignore[attr-defined]  # CPython's own tests use it
+        with (
+            socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as connection,
+        ):
+            assert echoes(connection)
+            assert connection.version() == "TLSv1.3"
+    assert tickets == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,288 @@
+/* test_serve.c - the relay's thread serves a front: who is good is relayed with nobody else's help, of all others the
+ * reader is told. */
+#include <fcntl.h>
+#include <sys/un.h>
+
+#include "../brokers.h"
+#include "../clock.h"
+#include "front_stage.h"
+
+enum { MANY = 12, NOBODY_WAITS = 50 };
+
+static const gw_limits GENEROUS = {.handshakes = 1000, .connections = 1000};
+static const gw_relay_options QUIET = {.quiet = 1};
+
+/* A stage whose front is served. */
+typedef struct {
+  stage on;
+  gw_relay *relay;
+  int broker; /* listens */
+  struct sockaddr_in broker_address;
+} served;
+
+static void served_open(served *house, const gw_limits *limits) {
+  gw_error error;
+  stage_open(&house->on, TIMEOUT_MS);
+  house->broker = listening_socket(&house->broker_address);
+  house->relay = gw_relay_new(house->on.door.world, &QUIET, &error);
+  CHECK(house->relay != NULL);
+  int port = ntohs(house->broker_address.sin_port);
+  CHECK(gw_front_hand_over(house->on.front, house->relay, "127.0.0.1", port) == 1);
+  CHECK(gw_relay_serve(house->relay, house->on.front, limits, &error) == 1);
+}
+
+static void served_close(served *house) {
+  gw_relay_stop(house->relay);
+  gw_relay_free(house->relay);
+  CHECK(close(house->broker) == 0);
+  CHECK(house->on.door.counters[GW_COUNT_LIVE] == 0);
+  stage_close(&house->on);
+  CHECK(house->on.door.counters[GW_COUNT_HANDSHAKING] == 0);
+}
+
+static uint64_t counted(const served *house, int which) {
+  return __atomic_load_n(&house->on.door.counters[which], __ATOMIC_RELAXED);
+}
+
+static void wait_readable(int fd) {
+  struct pollfd waiting = {.fd = fd, .events = POLLIN};
+  CHECK(poll(&waiting, 1, PATIENCE * 1000) == 1);
+}
+
+static int nothing_is_told(const served *house) {
+  gw_arrival arrival;
+  gw_relay_event event;
+  struct pollfd waiting = {.fd = gw_relay_event_fd(house->relay), .events = POLLIN};
+  CHECK(!gw_relay_next_arrival(house->relay, &arrival) && !gw_relay_next_event(house->relay, &event));
+  return poll(&waiting, 1, NOBODY_WAITS) == 0;
+}
+
+static gw_arrival next_arrival(const served *house) {
+  gw_arrival arrival;
+  while (!gw_relay_next_arrival(house->relay, &arrival)) {
+    wait_readable(gw_relay_event_fd(house->relay));
+  }
+  return arrival;
+}
+
+/* enter makes |end| finish its handshake, well or not. */
+static void enter(client *end) {
+  while (!SSL_is_init_finished(end->ssl)) {
+    int result = SSL_do_handshake(end->ssl);
+    if (result != 1) {
+      CHECK(SSL_get_error(end->ssl, result) == SSL_ERROR_WANT_READ);
+      wait_readable(end->fd);
+    }
+  }
+  ERR_clear_error();
+}
+
+/* relays has |end| say something to the broker, which must hear it, and returns the broker's socket. */
+static int relays(const served *house, client *end) {
+  char heard[5];
+  CHECK(SSL_write(end->ssl, "hello", 5) == 5);
+  wait_readable(house->broker);
+  int broker = accept4(house->broker, NULL, NULL, SOCK_CLOEXEC);
+  CHECK(broker >= 0 && recv(broker, heard, sizeof heard, MSG_WAITALL) == 5 && memcmp(heard, "hello", 5) == 0);
+  return broker;
+}
+
+static void good_clients_are_relayed_and_nobody_is_told(void) {
+  served house;
+  client ends[MANY];
+  int brokers[MANY];
+  served_open(&house, &GENEROUS);
+  for (int i = 0; i < MANY; i++) {
+    client_connect(&ends[i], &house.on, VERSIONS[i % 2], &house.on.good);
+    enter(&ends[i]);
+    brokers[i] = relays(&house, &ends[i]);
+  }
+  CHECK(gw_relay_live(house.relay) == MANY && nothing_is_told(&house));
+  CHECK(counted(&house, GW_COUNT_RELAYED) == MANY && __atomic_load_n(&house.on.gauge, __ATOMIC_RELAXED) == MANY);
+  for (int i = 0; i < MANY; i++) {
+    CHECK(close(brokers[i]) == 0);
+    (void)client_close(&ends[i]);
+  }
+  served_close(&house);
+}
+
+static void of_a_refused_client_the_reader_is_told_with_its_listener(void) {
+  served house;
+  client end;
+  served_open(&house, &GENEROUS);
+  client_connect(&end, &house.on, TLS1_2_VERSION, &house.on.revoked);
+  client_steps(&end);
+  wait_readable(end.fd);
+  client_steps(&end);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_HANDSHAKE_FAILED && told.clear == 0 && told.listener == house.on.door.listener);
+  CHECK(strstr(told.error.text, "revoked") != NULL && told.conn != NULL);
+  gw_conn_free(told.conn);
+  CHECK(nothing_is_told(&house) && gw_relay_live(house.relay) == 0);
+  (void)client_close(&end);
+  served_close(&house);
+}
+
+static void one_that_nobody_has_looked_at_counts_as_a_handshake(void) {
+  served house;
+  served_open(&house, &GENEROUS);
+  int garbage = dial_in(&house.on);
+  say(garbage, "GET / HTTP/1.1\r\n\r\n");
+  wait_readable(gw_relay_event_fd(house.relay));
+  CHECK(counted(&house, GW_COUNT_HANDSHAKING) == 1 && gw_front_count(house.on.front) == 0);
+  close(garbage);
+  served_close(&house); /* and is freed with the relay */
+}
+
+static void without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_client(void) {
+  served house;
+  client end;
+  gw_error error;
+  stage_open(&house.on, TIMEOUT_MS);
+  house.broker = listening_socket(&house.broker_address);
+  house.relay = gw_relay_new(house.on.door.world, &QUIET, &error);
+  CHECK(gw_front_hand_over(house.on.front, house.relay, "/nonexistent/broker.sock", 0) == 1);
+  CHECK(gw_relay_serve(house.relay, house.on.front, &GENEROUS, &error) == 1);
+  client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
+  enter(&end);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_HANDSHAKE_DONE && told.clear == 1);
+  gw_conn_free(told.conn);
+  (void)client_close(&end);
+  served_close(&house);
+}
+
+static void brokers_get_clients_in_turn(void) {
+  served house;
+  struct sockaddr_in address;
+  client ends[4];
+  int second = listening_socket(&address), brokers[4];
+  served_open(&house, &GENEROUS);
+  CHECK(gw_front_hand_over(house.on.front, house.relay, "127.0.0.1", ntohs(address.sin_port)) == 1);
+  int first = house.broker;
+  for (int i = 0; i < 4; i++) {
+    client_connect(&ends[i], &house.on, TLS1_3_VERSION, &house.on.good);
+    enter(&ends[i]);
+    house.broker = i % 2 == 0 ? first : second;
+    brokers[i] = relays(&house, &ends[i]);
+  }
+  house.broker = first;
+  for (int i = 0; i < 4; i++) {
+    CHECK(close(brokers[i]) == 0);
+    (void)client_close(&ends[i]);
+  }
+  CHECK(close(second) == 0);
+  served_close(&house);
+}
+
+static void a_full_listener_turns_clients_away_and_says_so_once(void) {
+  served house;
+  gw_limits none = GENEROUS;
+  none.connections = 0;
+  served_open(&house, &none);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_DOOR_FULL && told.conn == NULL && told.listener == house.on.door.listener);
+  for (int i = 0; i < MANY; i++) {
+    int fd = dial_in(&house.on);
+    CHECK(is_closed(fd) && close(fd) == 0);
+  }
+  CHECK(nothing_is_told(&house) && counted(&house, GW_COUNT_THROTTLED) == MANY);
+  served_close(&house);
+}
+
+static void the_rate_holds_without_a_client_that_wakes_anybody(void) {
+  enum { INTERVAL_MS = 20 };
+  served house;
+  gw_limits slow = GENEROUS;
+  slow.interval_us = INTERVAL_MS * 1000;
+  served_open(&house, &slow);
+  int fds[60];
+  int64_t before = gw_now_us();
+  for (int i = 0; i < 60; i++) { /* fifty are a second's worth */
+    fds[i] = dial_in(&house.on);
+    say(fds[i], "garbage garbage");
+  }
+  for (int i = 0; i < 60; i++) {
+    gw_conn_free(next_arrival(&house).conn);
+  }
+  CHECK(gw_now_us() - before >= (60 - 51) * INTERVAL_MS * 1000);
+  for (int i = 0; i < 60; i++) {
+    close(fds[i]);
+  }
+  served_close(&house);
+}
+
+static void an_error_of_accept_is_told_and_after_a_pause_clients_come_in(void) {
+  served house;
+  client end;
+  accept_errors[0] = EMFILE;
+  served_open(&house, &GENEROUS);
+  client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_DOOR_STUCK && told.code == EMFILE && told.conn == NULL);
+  enter(&end);
+  CHECK(close(relays(&house, &end)) == 0);
+  (void)client_close(&end);
+  served_close(&house);
+}
+
+static void after_listening_handshakes_go_on_and_nobody_comes_in(void) {
+  served house;
+  client end;
+  served_open(&house, &GENEROUS);
+  client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
+  client_steps(&end);
+  wait_readable(end.fd);
+  gw_relay_stop_listening(house.relay);
+  while (fcntl(house.on.listening, F_GETFD) >= 0) {
+    (void)poll(NULL, 0, 1);
+  }
+  int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(connect(late, (struct sockaddr *)&house.on.address, sizeof house.on.address) < 0 && errno == ECONNREFUSED);
+  enter(&end);
+  CHECK(close(relays(&house, &end)) == 0 && close(late) == 0);
+  (void)client_close(&end);
+  served_close(&house);
+}
+
+static void stopped_it_lets_go_of_whoever_is_at_it(void) {
+  served house;
+  served_open(&house, &GENEROUS);
+  int silent = dial_in(&house.on);
+  say(silent, "\x16");
+  while (gw_front_count(house.on.front) == 0) {
+    (void)poll(NULL, 0, 1);
+  }
+  served_close(&house);
+  CHECK(is_closed(silent) && close(silent) == 0);
+}
+
+static void only_numbers_and_paths_are_brokers(void) {
+  gw_brokers brokers = {.all = NULL};
+  char long_path[sizeof ((struct sockaddr_un *)NULL)->sun_path + 1];
+  memset(long_path, 'x', sizeof long_path);
+  long_path[sizeof long_path - 1] = '\0';
+  CHECK(gw_brokers_dial(&brokers) == -1);
+  CHECK(!gw_brokers_add(&brokers, "localhost", 1883) && !gw_brokers_add(&brokers, long_path, 0));
+  CHECK(brokers.count == 0);
+  CHECK(gw_brokers_add(&brokers, "::1", 1883) && gw_brokers_add(&brokers, "/run/broker.sock", 0));
+  CHECK(brokers.count == 2 && brokers.all[0].address.ss_family == AF_INET6);
+  gw_brokers_cleanup(&brokers);
+  CHECK(brokers.count == 0);
+}
+
+int main(void) {
+  use_system_openssl();
+  RUN(good_clients_are_relayed_and_nobody_is_told);
+  RUN(of_a_refused_client_the_reader_is_told_with_its_listener);
+  RUN(one_that_nobody_has_looked_at_counts_as_a_handshake);
+  RUN(without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_client);
+  RUN(brokers_get_clients_in_turn);
+  RUN(a_full_listener_turns_clients_away_and_says_so_once);
+  RUN(the_rate_holds_without_a_client_that_wakes_anybody);
+  RUN(an_error_of_accept_is_told_and_after_a_pause_clients_come_in);
+  RUN(after_listening_handshakes_go_on_and_nobody_comes_in);
+  RUN(stopped_it_lets_go_of_whoever_is_at_it);
+  RUN(only_numbers_and_paths_are_brokers);
+  return 0;
+}
