@@ -11,7 +11,7 @@ STRICT := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Wconversion -Werror
 CBUILD := csrc/build
 FUZZ_SECONDS ?= 30
 
-.PHONY: help run test check lint types cwarn bench ctest asan tsan valgrind run-ctests fuzz format clean
+.PHONY: help run test check lint types cwarn peers bench ctest asan tsan valgrind run-ctests fuzz format clean
 
 help:
 	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
@@ -49,8 +49,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)
+# Envoy, which is large, and what draws the charts; the other peers are Debian's packages (bench/README.md).
+peers: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+
+bench: peers
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # The extension is rebuilt when its sources change; the package itself is editable.
