@@ -30,7 +30,6 @@ PUBLIC = [
     "error",
     "counters",
     "openssl_table",
-    "crl_walk",
     "revoked",
     "world",
     "verify",

@@ -2,111 +2,65 @@
 
 #include <string.h>
 
-#include "der.h"
-
 enum {
-  BOOLEAN = 0x01, INTEGER = 0x02, BIT_STRING = 0x03, OCTET_STRING = 0x04, OBJECT_IDENTIFIER = 0x06, ENUMERATED = 0x0a,
-  UTC_TIME = 0x17, GENERALIZED_TIME = 0x18, SEQUENCE = 0x30, CONTEXT_0 = 0xa0
+  BOOLEAN = 0x01, INTEGER = 0x02, OCTET_STRING = 0x04, OBJECT_IDENTIFIER = 0x06, ENUMERATED = 0x0a,
+  UTC_TIME = 0x17, GENERALIZED_TIME = 0x18, SEQUENCE = 0x30
 };
-
-/* A field of a SEQUENCE. Where UTC_TIME is its tag, it is a Time: GeneralizedTime may stand there as well. */
-typedef struct {
-  uint8_t tag, optional;
-  const char *name;
-} field;
-
-/* The structures of RFC 5280, section 5.1: what stands in them, in order. */
-enum { TBS, ALGORITHM, SIGNATURE, LIST_FIELDS };
-static const field LIST[] = {{SEQUENCE, 0, "tbsCertList"}, {SEQUENCE, 0, "signatureAlgorithm"},
-                             {BIT_STRING, 0, "signatureValue"}};
-
-enum { VERSION, SIGNED_ALGORITHM, ISSUER, THIS_UPDATE, NEXT_UPDATE, REVOKED, CRL_EXTENSIONS, TBS_FIELDS };
-static const field TBS_LIST[] = {{INTEGER, 1, "version"},        {SEQUENCE, 0, "signature algorithm"},
-                                 {SEQUENCE, 0, "issuer"},        {UTC_TIME, 0, "thisUpdate"},
-                                 {UTC_TIME, 1, "nextUpdate"},    {SEQUENCE, 1, "revokedCertificates"},
-                                 {CONTEXT_0, 1, "crlExtensions"}};
-
-enum { SERIAL, DATE, EXTENSIONS, ENTRY_FIELDS };
-static const field ENTRY[] = {{INTEGER, 0, "userCertificate"}, {UTC_TIME, 0, "revocationDate"},
-                              {SEQUENCE, 1, "crlEntryExtensions"}};
-
-enum { OID, CRITICAL, VALUE, EXTENSION_FIELDS };
-static const field EXTENSION[] = {{OBJECT_IDENTIFIER, 0, "extnID"}, {BOOLEAN, 1, "critical"},
-                                  {OCTET_STRING, 0, "extnValue"}};
 
 /* id-ce-reasonCode and id-ce-certificateIssuer (RFC 5280, sections 5.3.1 and 5.3.3). */
 static const uint8_t REASON_CODE[] = {0x55, 0x1d, 0x15};
 static const uint8_t CERTIFICATE_ISSUER[] = {0x55, 0x1d, 0x1d};
 
-/* read_field reads |element|. Returns 1, also where an optional one is not there: |element| is then empty, at the
- * place where it would be; or 0 with |error|. */
-static inline int read_field(gw_der *reader, const field *field, gw_der_element *element, gw_error *error) {
-  int general = field->tag == UTC_TIME && gw_der_next_is(reader, GENERALIZED_TIME);
-  size_t at = reader->at;
-  if (gw_der_next_is(reader, general ? GENERALIZED_TIME : field->tag)) {
-    if (gw_der_next(reader, element)) {
-      return 1;
-    }
-  } else if (field->optional) {
-    *element = (gw_der_element){at, 0, {reader->bytes, at, at}};
-    return 1;
-  } else if (gw_der_next(reader, element)) {
-    return gw_fail(error, "byte %zu: %s expected, but the tag is 0x%02x", at, field->name, reader->bytes[at]);
-  }
-  return gw_fail(error, "byte %zu: %s expected, but there is no DER element that fits", at, field->name);
-}
+/* What is left to read of |bytes|: from |at|, never behind |end|. Offsets, so that an error can say where. */
+typedef struct {
+  const uint8_t *bytes;
+  size_t at, end;
+} reader;
 
-/* read_fields reads |count| fields, behind which |reader|, of a |whole|, must end. */
-static inline int read_fields(gw_der *reader, const field *fields, size_t count, const char *whole,
-                              gw_der_element *elements, gw_error *error) {
-  for (size_t i = 0; i < count; i++) {
-    if (!read_field(reader, &fields[i], &elements[i], error)) {
+static inline size_t left(const reader *from) { return from->end - from->at; }
+
+static inline int next_is(const reader *from, uint8_t tag) { return left(from) > 0 && from->bytes[from->at] == tag; }
+
+/* take reads an element of |tag| and moves behind it. Returns 1 with a reader of its |content|; or 0 with |from| as it
+ * was: another tag, longer than what is left, or a length that is not DER (X.690, section 10.1), which is definite and
+ * minimal. A length has at most four octets: it is below 2^32. */
+static inline int take(reader *from, uint8_t tag, reader *content) {
+  const uint8_t *bytes = from->bytes;
+  size_t at = from->at + 2;
+  if (left(from) < 2 || !next_is(from, tag)) {
+    return 0;
+  }
+  size_t length = bytes[at - 1];
+  if (length >= 0x80) {
+    size_t octets = length & 0x7f;
+    if (octets == 0 || octets > 4 || octets > from->end - at || bytes[at] == 0) {
+      return 0;
+    }
+    for (length = 0; octets > 0; octets--) {
+      length = length << 8 | bytes[at++];
+    }
+    if (length < 0x80) {
       return 0;
     }
   }
-  size_t left = gw_der_left(reader);
-  return left == 0 ? 1 : gw_fail(error, "byte %zu: %zu bytes too many in %s", reader->at, left, whole);
-}
-
-/* only_octet returns the content of |element| where that is one octet, else -1. */
-static int only_octet(const gw_der_element *element) {
-  return gw_der_left(&element->content) == 1 ? element->content.bytes[element->content.at] : -1;
-}
-
-int gw_crl_split(const uint8_t *der, size_t length, gw_crl_parts *parts, gw_error *error) {
-  static const field WHOLE = {SEQUENCE, 0, "CertificateList"};
-  gw_der reader = {der, 0, length};
-  gw_der_element whole, list[LIST_FIELDS], tbs[TBS_FIELDS];
-  if (!read_fields(&reader, &WHOLE, 1, "what should be one CertificateList", &whole, error) ||
-      !read_fields(&whole.content, LIST, LIST_FIELDS, "CertificateList", list, error)) {
+  if (length > from->end - at) {
     return 0;
   }
-  gw_der signature = list[SIGNATURE].content, inside = list[TBS].content;
-  if (!read_fields(&inside, TBS_LIST, TBS_FIELDS, "tbsCertList", tbs, error)) {
-    return 0;
-  }
-  /* "If present, [version] MUST be v2", which is written 1 (RFC 5280, section 5.1.2.1). */
-  if (tbs[VERSION].length > 0 && only_octet(&tbs[VERSION]) != 1) {
-    return gw_fail(error, "byte %zu: the version of a certificate list is v2 or left out", tbs[VERSION].at);
-  }
-  /* "This field MUST contain the same algorithm identifier as the signature field
-   * in the sequence tbsCertList" (RFC 5280, section 5.1.1.2): the outer one is not signed. */
-  if (tbs[SIGNED_ALGORITHM].length != list[ALGORITHM].length ||
-      memcmp(der + tbs[SIGNED_ALGORITHM].at, der + list[ALGORITHM].at, list[ALGORITHM].length) != 0) {
-    return gw_fail(error, "byte %zu: signatureAlgorithm differs from the one that is signed", list[ALGORITHM].at);
-  }
-  if (gw_der_left(&signature) < 2 || der[signature.at] != 0) {
-    return gw_fail(error, "byte %zu: signatureValue is empty or not of whole octets", list[SIGNATURE].at);
-  }
-  const gw_der_element *revoked = &tbs[REVOKED];
-  *parts = (gw_crl_parts){
-      .tbs_at = list[TBS].at, .tbs_length = list[TBS].length, .tbs_content_at = list[TBS].content.at,
-      .revoked_at = revoked->length > 0 ? revoked->at : 0, .revoked_length = revoked->length,
-      .entries_at = revoked->content.at, .entries_length = gw_der_left(&revoked->content),
-      .after_revoked_at = revoked->at + revoked->length,
-      .signature_algorithm_at = list[ALGORITHM].at, .signature_algorithm_length = list[ALGORITHM].length,
-      .signature_at = signature.at + 1, .signature_length = gw_der_left(&signature) - 1, .total_length = length};
+  *content = (reader){bytes, at, at + length};
+  from->at = at + length;
   return 1;
+}
+
+/* wrong says that |what| stands at the next byte of |from|, and returns 0. */
+static int wrong(const reader *from, gw_error *error, const char *what) {
+  return gw_fail(error, "byte %zu of revokedCertificates: %s", from->at, what);
+}
+
+/* only_octet returns the content that |from| reads where that is one octet, else -1. */
+static int only_octet(const reader *from) { return left(from) == 1 ? from->bytes[from->at] : -1; }
+
+static int is_oid(const reader *oid, const uint8_t *other, size_t length) {
+  return left(oid) == length && memcmp(oid->bytes + oid->at, other, length) == 0;
 }
 
 /* days_since_1970 converts a date of the Gregorian calendar, of the year 0 or later. Its years begin in March, so that
@@ -117,16 +71,18 @@ static int days_since_1970(int year, int month, int day) {
   return days - 719468 - 146097;
 }
 
-/* read_time reads the Time in |element|: [YY]YYMMDDhhmmssZ, with seconds and without fraction (RFC 5280, sections
- * 5.1.2.4 to 5.1.2.6). UTCTime means 1950 to 2049. Returns 1, or 0. */
-static int read_time(const gw_der_element *element, int64_t *seconds) {
+/* take_time reads a Time: [YY]YYMMDDhhmmssZ, with seconds and without fraction (RFC 5280, sections 5.1.2.4 to
+ * 5.1.2.6). UTCTime means 1950 to 2049. Returns 1, or 0 with |from| as it was. */
+static int take_time(reader *from, int64_t *seconds) {
   static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  const uint8_t *text = element->content.bytes + element->content.at;
-  int utc = element->content.bytes[element->at] == UTC_TIME, field[7]; /* century, year, month … second */
+  int utc = next_is(from, UTC_TIME), field[7]; /* century, year, month … second */
   size_t digits = utc ? 12 : 14;
-  if (gw_der_left(&element->content) != digits + 1 || text[digits] != 'Z') {
+  reader rest = *from, time;
+  if (!take(&rest, utc ? UTC_TIME : GENERALIZED_TIME, &time) || left(&time) != digits + 1 ||
+      time.bytes[time.end - 1] != 'Z') {
     return 0;
   }
+  const uint8_t *text = time.bytes + time.at;
   for (int i = utc; i < 7; i++, text += 2) {
     unsigned tens = (unsigned)text[0] - '0', ones = (unsigned)text[1] - '0';
     if (tens > 9 || ones > 9) {
@@ -141,73 +97,66 @@ static int read_time(const gw_der_element *element, int64_t *seconds) {
     return 0;
   }
   *seconds = (int64_t)days_since_1970(year, month, day) * 86400 + field[4] * 3600 + field[5] * 60 + field[6];
+  *from = rest;
   return 1;
 }
 
-/* read_reason reads reasonCode: CRLReason ::= ENUMERATED, 0 to 10, "value 7 is not used". */
-static int read_reason(gw_der_element *value, int *reason, gw_error *error) {
-  static const field CODE = {ENUMERATED, 0, "CRLReason"};
-  gw_der_element code;
-  if (*reason >= 0) {
-    return gw_fail(error, "byte %zu: a second reasonCode", value->at);
-  }
-  if (!read_fields(&value->content, &CODE, 1, "reasonCode", &code, error)) {
-    return 0;
-  }
-  *reason = only_octet(&code);
-  if (*reason < 0 || *reason > 10 || *reason == 7) {
-    return gw_fail(error, "byte %zu: reasonCode is not one of 0 to 6 and 8 to 10", code.at);
-  }
-  return 1;
-}
-
-static int read_extension(gw_der *extensions, int *reason, gw_error *error) {
-  static const field ONE = {SEQUENCE, 0, "Extension"};
-  gw_der_element extension, part[EXTENSION_FIELDS];
-  if (!read_field(extensions, &ONE, &extension, error) ||
-      !read_fields(&extension.content, EXTENSION, EXTENSION_FIELDS, "Extension", part, error)) {
-    return 0;
+/* take_extension reads an Extension of an entry, and |*reason| where it is that. */
+static int take_extension(reader *extensions, int *reason, gw_error *error) {
+  const reader start = *extensions;
+  reader extension, oid, flag, value, code;
+  if (!take(extensions, SEQUENCE, &extension) || !take(&extension, OBJECT_IDENTIFIER, &oid)) {
+    return wrong(&start, error, "an Extension with its extnID expected, in DER");
   }
   /* DER leaves FALSE out, but it has only one meaning where a CA wrote it; anything but 00 and FF has not. */
-  int critical = part[CRITICAL].length > 0 ? only_octet(&part[CRITICAL]) : 0x00;
+  int critical = take(&extension, BOOLEAN, &flag) ? only_octet(&flag) : 0x00;
   if (critical != 0x00 && critical != 0xff) {
-    return gw_fail(error, "byte %zu: critical is neither TRUE nor FALSE", part[CRITICAL].at);
+    return wrong(&flag, error, "critical is neither TRUE nor FALSE");
   }
-  const gw_der *oid = &part[OID].content;
-  size_t length = gw_der_left(oid);
-  if (length == sizeof REASON_CODE && memcmp(oid->bytes + oid->at, REASON_CODE, length) == 0) {
-    return read_reason(&part[VALUE], reason, error);
+  if (!take(&extension, OCTET_STRING, &value) || left(&extension) > 0) {
+    return wrong(&extension, error, "the end of an Extension expected, behind one extnValue in DER");
   }
   /* Marked critical or not: the entry, and those after it, are of another issuer's certificates. */
-  if (length == sizeof CERTIFICATE_ISSUER && memcmp(oid->bytes + oid->at, CERTIFICATE_ISSUER, length) == 0) {
-    return gw_fail(error, "byte %zu: certificateIssuer in an entry: an indirect CRL is not supported", part[OID].at);
+  if (is_oid(&oid, CERTIFICATE_ISSUER, sizeof CERTIFICATE_ISSUER)) {
+    return wrong(&oid, error, "certificateIssuer in an entry: an indirect CRL is not supported");
   }
-  return critical ? gw_fail(error, "byte %zu: critical entry extension that is not known", part[OID].at) : 1;
+  if (!is_oid(&oid, REASON_CODE, sizeof REASON_CODE)) {
+    return critical ? wrong(&oid, error, "critical entry extension that is not known") : 1;
+  }
+  if (*reason >= 0) {
+    return wrong(&oid, error, "a second reasonCode");
+  }
+  /* CRLReason ::= ENUMERATED, 0 to 10, "value 7 is not used". */
+  *reason = take(&value, ENUMERATED, &code) && left(&value) == 0 ? only_octet(&code) : -1;
+  if (*reason < 0 || *reason > 10 || *reason == 7) {
+    return wrong(&oid, error, "reasonCode is not one of 0 to 6 and 8 to 10");
+  }
+  return 1;
 }
 
 int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, gw_crl_entry *entry, gw_error *error) {
-  static const field ONE = {SEQUENCE, 0, "an entry of revokedCertificates"};
-  gw_der reader = {entries, *position, length};
-  gw_der_element whole, part[ENTRY_FIELDS];
+  const reader start = {entries, *position, length};
+  reader from = start, whole, serial, extensions = {0};
   if (*position >= length) {
     return gw_fail(error, "%s", "");
   }
-  if (!read_field(&reader, &ONE, &whole, error) ||
-      !read_fields(&whole.content, ENTRY, ENTRY_FIELDS, ONE.name, part, error)) {
-    return 0;
+  if (!take(&from, SEQUENCE, &whole) || !take(&whole, INTEGER, &serial) || left(&serial) == 0) {
+    return wrong(&start, error, "an entry expected, a SEQUENCE that begins with the INTEGER userCertificate, in DER");
   }
-  *entry = (gw_crl_entry){entries + part[SERIAL].content.at, gw_der_left(&part[SERIAL].content), 0, -1};
-  if (entry->serial_length == 0) {
-    return gw_fail(error, "byte %zu: userCertificate is an INTEGER without content", part[SERIAL].at);
+  *entry = (gw_crl_entry){serial.bytes + serial.at, left(&serial), 0, -1};
+  gw_crl_trim(&entry->serial, &entry->serial_length);
+  if (!take_time(&whole, &entry->revocation_date)) {
+    return wrong(&whole, error, "revocationDate expected, of the form YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ");
   }
-  if (!read_time(&part[DATE], &entry->revocation_date)) {
-    return gw_fail(error, "byte %zu: revocationDate is not a date of the form YYMMDDHHMMSSZ", part[DATE].at);
-  }
-  while (gw_der_left(&part[EXTENSIONS].content) > 0) {
-    if (!read_extension(&part[EXTENSIONS].content, &entry->reason, error)) {
+  (void)take(&whole, SEQUENCE, &extensions); /* optional: what else stands there is too much */
+  while (left(&extensions) > 0) {
+    if (!take_extension(&extensions, &entry->reason, error)) {
       return 0;
     }
   }
-  *position = reader.at;
+  if (left(&whole) > 0) {
+    return wrong(&whole, error, "the end of the entry expected, behind crlEntryExtensions at the most");
+  }
+  *position = from.at;
   return 1;
 }

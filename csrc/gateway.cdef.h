@@ -38,19 +38,6 @@ const char *gw_openssl_type(int index);
 int gw_openssl_set(int index, void *function);
 int gw_openssl_ready(void);
 
-/* crl_walk.h */
-typedef struct {
-  size_t tbs_at, tbs_length;
-  size_t tbs_content_at;
-  size_t revoked_at, revoked_length;
-  size_t entries_at, entries_length;
-  size_t after_revoked_at;
-  size_t signature_algorithm_at, signature_algorithm_length;
-  size_t signature_at, signature_length;
-  size_t total_length;
-} gw_crl_parts;
-int gw_crl_split(const uint8_t *der, size_t length, gw_crl_parts *parts, gw_error *error);
-
 /* revoked.h */
 typedef struct {
   const uint8_t *issuer_name;
@@ -68,15 +55,21 @@ typedef struct {
   int64_t revocation_date;
   int reason;
 } gw_table_entry;
+typedef struct {
+  uint64_t facts;
+  uint32_t link;
+  uint8_t octets[20];
+} gw_table_record;
 typedef struct gw_table gw_table;
-int gw_table_compile(const uint8_t *der, size_t length, const gw_crl_parts *parts, const gw_table_meta *meta, int fd,
+size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta *meta, gw_error *error);
+int gw_table_compile(const uint8_t *entries, size_t length, const gw_table_meta *meta, uint8_t *table, size_t size,
                      uint64_t *count, gw_error *error);
 gw_table *gw_table_open(int fd, int deep, gw_error *error);
 void gw_table_free(gw_table *table);
 uint64_t gw_table_count(const gw_table *table);
 void gw_table_get_meta(const gw_table *table, gw_table_meta *meta);
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry);
-int gw_table_at(const gw_table *table, uint64_t index, uint8_t *serial, size_t *length, gw_table_entry *entry);
+const gw_table_record *gw_table_at(const gw_table *table, uint64_t slot);
 
 /* verify.h */
 enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };

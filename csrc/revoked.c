@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -18,24 +17,19 @@ struct gw_table {
  * map that has passed, whatever is in it behind the header. */
 static int check(gw_table_image *image, size_t length, int deep, gw_error *error) {
   gw_table_header *header = &image->header;
-  if (length < sizeof *header) {
-    return gw_fail(error, "not a revocation table: %zu bytes", length);
+  if (length < sizeof *header || memcmp(image->map, GW_TABLE_MAGIC, sizeof header->magic) != 0) {
+    return gw_fail(error, "not a revocation table: %zu bytes of something else", length);
   }
   memcpy(header, image->map, sizeof *header);
-  if (memcmp(header->magic, GW_TABLE_MAGIC, sizeof header->magic) != 0) {
-    return gw_fail(error, "not a revocation table");
-  }
   if (header->format != GW_TABLE_FORMAT) {
     return gw_fail(error, "a revocation table of another version or kind of machine");
   }
   if (!gw_table_lay_out(image) || image->total != length) {
     return gw_fail(error, "damaged revocation table: %zu bytes do not fit its header", length);
   }
-  if (gw_table_header_checksum(image) != header->header_checksum) {
-    return gw_fail(error, "damaged revocation table: wrong checksum of the header");
-  }
-  if (deep && gw_table_body_checksum(image) != header->body_checksum) {
-    return gw_fail(error, "damaged revocation table: wrong checksum of the body");
+  if (gw_table_header_checksum(image) != header->header_checksum ||
+      (deep && gw_table_body_checksum(image) != header->body_checksum)) {
+    return gw_fail(error, "damaged revocation table: wrong checksum");
   }
   return 1;
 }
@@ -85,45 +79,28 @@ uint64_t gw_table_count(const gw_table *table) { return table->image.header.coun
 
 void gw_table_get_meta(const gw_table *table, gw_table_meta *meta) {
   const gw_table_header *header = &table->image.header;
-  const uint32_t *lengths = header->blob_lengths;
-  const uint8_t *name = table->image.map + sizeof *header, *key = name + lengths[0], *signature = key + lengths[1];
+  const uint64_t *lengths = header->blob_lengths;
+  const uint8_t *name = table->image.map + table->image.blobs_at, *key = name + lengths[0];
+  const uint8_t *signature = key + lengths[1];
   *meta = (gw_table_meta){name, lengths[0], key, lengths[1], signature, lengths[2], signature + lengths[2], lengths[3],
                           header->this_update, header->next_update};
 }
 
-/* unpack fills |entry|, if it is not NULL. A damaged reason is none. */
-static void unpack(uint64_t facts, gw_table_entry *entry) {
-  if (entry != NULL) {
-    int reason = (int)(facts & 0xf) - 1;
-    *entry = (gw_table_entry){(int64_t)(facts >> 4) + GW_TABLE_FIRST_DATE, reason <= 10 ? reason : -1};
-  }
-}
-
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry) {
-  const gw_table_image *image = &table->image;
-  size_t slot;
-  gw_table_trim(&serial, &length);
-  uint64_t hash = gw_table_digest(serial, length, image->header.seed);
-  if (length == 0 || !gw_table_seek(image, serial, length, hash, &slot)) {
-    return 0; /* no octets are no INTEGER */
+  gw_crl_trim(&serial, &length);
+  const gw_table_record *record = gw_table_reach(&table->image, serial, length, NULL);
+  if (record == NULL || record->facts == 0) { /* or the first pieces of a longer one */
+    return 0;
   }
-  unpack(gw_table_record_at(image, slot)->facts, entry);
+  if (entry != NULL) {
+    int reason = (int)(record->facts & 0xf) - 2; /* a damaged one is none */
+    entry->revocation_date = (int64_t)(record->facts >> 4) + GW_TABLE_FIRST_DATE;
+    entry->reason = reason >= 0 && reason <= 10 ? reason : -1;
+  }
   return 1;
 }
 
-int gw_table_at(const gw_table *table, uint64_t index, uint8_t *serial, size_t *length, gw_table_entry *entry) {
+const gw_table_record *gw_table_at(const gw_table *table, uint64_t slot) {
   const gw_table_image *image = &table->image;
-  uint64_t octets_length;
-  if (index >= image->header.count || gw_table_order(image)[index] >= image->header.slots) {
-    return 0;
-  }
-  const gw_table_record *record = gw_table_record_at(image, gw_table_order(image)[index]);
-  const uint8_t *octets = gw_table_serial(image, record, &octets_length);
-  if (octets == NULL || octets_length > *length) {
-    return 0;
-  }
-  memcpy(serial, octets, octets_length);
-  *length = octets_length;
-  unpack(record->facts, entry);
-  return 1;
+  return slot < image->header.groups * GW_TABLE_GROUP ? &gw_table_records(image)[slot] : NULL;
 }

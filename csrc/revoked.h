@@ -1,7 +1,7 @@
 /* revoked.h - the revocation table: one immutable file per CRL issuer and generation.
  *
- * Compiled once from a CRL that has been verified, then mapped read-only by all workers. A lookup reads one or two
- * cache lines, however many serials there are and whatever they look like (table_file.h says how). The file is of the
+ * Compiled once from a CRL that has been verified, then mapped read-only by all workers. A lookup reads a few cache
+ * lines, however many serials there are and whatever they look like (table_file.h says how). The file is of the
  * machine that wrote it: native byte order, checked when it is opened. */
 #ifndef GW_REVOKED_H
 #define GW_REVOKED_H
@@ -31,12 +31,25 @@ typedef struct {
   int reason;              /* CRLReason, or -1 */
 } gw_table_entry;
 
+/* A slot: a piece of a serial, all of it as long as it has 20 octets or fewer. */
+typedef struct {
+  uint64_t facts; /* 0 where no serial ends, else seconds from the first date, then four bits: reason + 2 */
+  uint32_t link;  /* 32 * (the slot of the piece before + 1, or 0) + how many octets follow; 0 where the slot is free */
+  uint8_t octets[20];
+} gw_table_record;
+
+#define GW_TABLE_FIRST_DATE (-INT64_C(62167219200)) /* the year 0 */
+
 typedef struct gw_table gw_table;
 
-/* gw_table_compile writes the table of the entries of |parts| to |fd| (an empty regular file; the caller keeps it, and
- * has to fsync and rename). A serial that stands twice is kept once, with its earliest date. Returns 1 with |count|,
- * or 0 with |error|: bad entry, no memory, no disk. */
-int gw_table_compile(const uint8_t *der, size_t length, const gw_crl_parts *parts, const gw_table_meta *meta, int fd,
+/* gw_table_size checks all |entries|, what stands inside revokedCertificates, and returns how many bytes their table
+ * has; or 0 with |error|: a bad entry, or too much. */
+size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta *meta, gw_error *error);
+
+/* gw_table_compile writes the table of |entries| to |table|: zeros, aligned for a uint64_t, as many bytes as
+ * gw_table_size says. A serial that stands twice is kept once, with its earliest date. Returns 1 with the |count| of
+ * distinct serials; or 0 with |error|: a bad entry, another |size|, or serials that were chosen to slow it down. */
+int gw_table_compile(const uint8_t *entries, size_t length, const gw_table_meta *meta, uint8_t *table, size_t size,
                      uint64_t *count, gw_error *error);
 
 /* gw_table_open maps the table in |fd| (which may be closed afterwards). The header is always checked; with |deep| the
@@ -57,8 +70,8 @@ void gw_table_get_meta(const gw_table *table, gw_table_meta *meta);
  * why; else 0. |serial| is the content of a DER INTEGER; redundant leading octets do not matter. */
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry);
 
-/* gw_table_at copies the serial at |index| (content octets of its DER INTEGER, minimal) to |serial|, which has
- * |*length| octets of room, and sets |*length|. Returns 1, or 0 out of range or room. For people (inspect). */
-int gw_table_at(const gw_table *table, uint64_t index, uint8_t *serial, size_t *length, gw_table_entry *entry);
+/* gw_table_at returns the record in |slot|, free or not, as long as the table lives; or NULL behind the last one. For
+ * people (inspect). */
+const gw_table_record *gw_table_at(const gw_table *table, uint64_t slot);
 
 #endif

@@ -25,8 +25,8 @@ from gateway.native import (
     TableMeta,
     World,
     compile_table,
-    split_crl,
 )
+from gateway.revocation.crl import parse_untrusted
 from gateway.tls import context, openssl
 from tests.authority import DAY, NOW, Authority, Credential, Revoked
 
@@ -202,12 +202,11 @@ class Client(_Socket):
 def list_of(ca: Authority, *revoked: int) -> Table:
     """A fresh list of `ca` with these serial numbers on it, ready to be published."""
     der = ca.crl([Revoked(serial, at=NOW - 60, reason=1) for serial in revoked])
-    parts = split_crl(der)
+    crl = parse_untrusted(der)
     identity = issuer_id(ca.cert)
-    signature = der[parts.signature_at : parts.signature_at + parts.signature_length]
-    meta = TableMeta(identity.name, identity.key, signature, 1, NOW - 60, NOW + DAY)
+    meta = TableMeta(identity.name, identity.key, crl.signature, 1, NOW - 60, NOW + DAY)
     with tempfile.TemporaryFile() as file:
-        compile_table(der, meta, file.fileno())
+        compile_table(der, crl.parts.revoked, meta, file.fileno())
         return Table(file.fileno())
 
 

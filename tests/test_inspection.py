@@ -58,7 +58,7 @@ def table(der: bytes) -> bytes:
     )
     fd = os.memfd_create("table")
     try:
-        compile_table(der, meta, fd)
+        compile_table(header.der, header.parts.revoked, meta, fd)
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)

@@ -36,7 +36,6 @@ static size_t repair(uint8_t *file, size_t room) {
 }
 
 static void look_up(const gw_table *table, const uint8_t *data, size_t length) {
-  uint8_t serial[64];
   gw_table_entry entry;
   gw_table_meta meta;
   gw_table_get_meta(table, &meta);
@@ -46,11 +45,10 @@ static void look_up(const gw_table *table, const uint8_t *data, size_t length) {
       (void)gw_table_find(table, data + at, width, &entry);
     }
   }
-  uint64_t count = gw_table_count(table);
-  for (uint64_t i = 0; i < count && i < 256; i++) {
-    size_t room = sizeof serial;
-    if (gw_table_at(table, i, serial, &room, &entry)) {
-      (void)gw_table_find(table, serial, room, &entry);
+  const gw_table_record *record;
+  for (uint64_t slot = 0; (record = gw_table_at(table, slot)) != NULL && slot < 256; slot++) {
+    for (size_t width = 1; width <= sizeof record->octets; width++) {
+      (void)gw_table_find(table, record->octets, width, &entry);
     }
   }
 }
@@ -71,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length) {
   if (table != NULL) {
     gw_table_meta meta;
     gw_table_get_meta(table, &meta);
-    const uint8_t *end = meta.issuer_name - sizeof(gw_table_header) + total;
+    const uint8_t *end = meta.number + meta.number_length;
     size_t rest = -total % (size_t)getpagesize();
     __asan_poison_memory_region(end, rest);
     look_up(table, data, length);

@@ -1,4 +1,4 @@
-/* make_crl.h - certificate lists for tests: DER put together from its elements, unsigned.
+/* make_crl.h - the entries of certificate lists, for tests: DER put together from its elements.
  *
  * A `bytes` owns its memory; bytes_free releases it. No memory stops the test. */
 #ifndef GW_MAKE_CRL_H
@@ -76,36 +76,6 @@ static inline void entry_add(bytes *out, const void *serial, size_t length, cons
     der_wrap(&entry, 0x30, extensions);
   }
   der_wrap(out, 0x30, &entry);
-}
-
-/* list_parts says what list_make leaves out or puts in. */
-enum { LIST_V1 = 1, LIST_NO_NEXT_UPDATE = 2, LIST_NO_REVOKED = 4, LIST_NO_EXTENSIONS = 8 };
-
-/* list_make returns a CertificateList around |entries|, which the caller keeps. */
-static inline bytes list_make(const bytes *entries, int without) {
-  static const uint8_t ALGORITHM[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02};
-  static const uint8_t NUMBER[] = {0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x14, 0x04, 0x03, 0x02, 0x01, 0x05};
-  bytes tbs = {0}, inside = {0}, list = {0};
-  if (!(without & LIST_V1)) {
-    der_add(&tbs, 0x02, "\x01", 1);
-  }
-  bytes_add(&tbs, ALGORITHM, sizeof ALGORITHM);
-  der_add(&tbs, 0x30, "", 0);
-  der_add(&tbs, 0x17, "260101000000Z", 13);
-  if (!(without & LIST_NO_NEXT_UPDATE)) {
-    der_add(&tbs, 0x17, "270101000000Z", 13);
-  }
-  if (!(without & LIST_NO_REVOKED)) {
-    der_add(&tbs, 0x30, entries->at, entries->length);
-  }
-  if (!(without & LIST_NO_EXTENSIONS)) {
-    der_add(&tbs, 0xa0, NUMBER, sizeof NUMBER);
-  }
-  der_wrap(&inside, 0x30, &tbs);
-  bytes_add(&inside, ALGORITHM, sizeof ALGORITHM);
-  der_add(&inside, 0x03, "\0signature", 10);
-  der_wrap(&list, 0x30, &inside);
-  return list;
 }
 
 /* next_random is a small generator: the same numbers in every run. */

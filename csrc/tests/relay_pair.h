@@ -25,6 +25,7 @@
 #include "../conn.h"
 #include "../counters.h"
 #include "make_crl.h"
+#include "make_table.h"
 #include "../relay.h"
 #include "system_openssl.h"
 
@@ -148,27 +149,19 @@ static inline void publish_revoked(stage *on, long first, long last) {
     uint8_t octets[] = {(uint8_t)(serial >> 8), (uint8_t)serial};
     entry_add(&entries, octets, 2, "260101000000Z", NULL);
   }
-  bytes list = list_make(&entries, 0);
-  gw_crl_parts parts;
   gw_error error;
-  uint64_t count;
-  CHECK(gw_crl_split(list.at, list.length, &parts, &error));
   gw_table_meta meta = {.signature = (const uint8_t *)"s", .signature_length = 1, .this_update = time(NULL) - 60,
                         .next_update = time(NULL) + 3600};
   meta.issuer_name_length = (size_t)i2d_X509_NAME(X509_get_subject_name(on->ca), &name);
   meta.issuer_key_length = (size_t)i2d_PUBKEY(on->key, &key);
   meta.issuer_name = name;
   meta.issuer_key = key;
-  int fd = memfd_create("table", MFD_CLOEXEC);
-  CHECK(fd >= 0 && gw_table_compile(list.at, list.length, &parts, &meta, fd, &count, &error));
-  gw_table *table = gw_table_open(fd, 1, &error);
-  CHECK(table != NULL && gw_world_publish(on->world, &table, 1, &error));
+  gw_table *table = table_open(entries.at, entries.length, &meta);
+  CHECK(gw_world_publish(on->world, &table, 1, &error));
   gw_table_free(table);
-  close(fd);
   OPENSSL_free(name);
   OPENSSL_free(key);
   bytes_free(&entries);
-  bytes_free(&list);
 }
 
 /* --- sockets --- */

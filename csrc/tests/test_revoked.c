@@ -1,43 +1,30 @@
 /* test_revoked.c - the table finds exactly the serials of its list, and survives what happens to files. */
 #include "revoked.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "make_crl.h"
+#include "make_table.h"
 #include "table_file.h"
 
 static const char DATE[] = "260101000000Z";
 static const int64_t DATE_SECONDS = 1767225600;
 
-/* compile_to makes a list of |entries|, compiles it to a new memory file and returns that, or -1 with |error|. */
+static const gw_table_meta META = {.issuer_name = (const uint8_t *)"name", .issuer_name_length = 4,
+                                   .issuer_key = (const uint8_t *)"the key", .issuer_key_length = 7,
+                                   .signature = (const uint8_t *)"signature", .signature_length = 9,
+                                   .number = (const uint8_t *)"\x05", .number_length = 1,
+                                   .this_update = -7, .next_update = 1798761600};
+
+/* compile_to compiles |entries| to a new memory file and returns that, or -1 with |error|. */
 static int compile_to(const bytes *entries, uint64_t *count, gw_error *error) {
-  bytes list = list_make(entries, 0);
-  gw_crl_parts parts;
-  CHECK(gw_crl_split(list.at, list.length, &parts, error));
-  gw_table_meta meta = {(const uint8_t *)"name", 4,  (const uint8_t *)"the key", 7,  list.at + parts.signature_at,
-                        parts.signature_length,      (const uint8_t *)"\x05",    1,  -7, 1798761600};
-  int fd = memfd_create("table", MFD_CLOEXEC);
-  CHECK(fd >= 0);
-  int good = gw_table_compile(list.at, list.length, &parts, &meta, fd, count, error);
-  bytes_free(&list);
-  if (!good) {
-    close(fd);
-    return -1;
-  }
-  return fd;
+  return table_file(entries->at, entries->length, &META, count, error);
 }
 
 /* table_of compiles |entries|, which it frees, and opens the result. */
 static gw_table *table_of(bytes *entries) {
-  gw_error error;
-  uint64_t count;
-  int fd = compile_to(entries, &count, &error);
-  CHECK(fd >= 0);
-  gw_table *table = gw_table_open(fd, 1, &error);
-  CHECK(table != NULL && gw_table_count(table) == count);
-  close(fd);
+  gw_table *table = table_open(entries->at, entries->length, &META);
   bytes_free(entries);
   return table;
 }
@@ -51,19 +38,28 @@ static int finds(const gw_table *table, const void *serial, size_t length) {
   return found;
 }
 
-/* Every index gives a minimal serial that is found; |length| of them out of range is refused. */
-static void check_every_index(const gw_table *table) {
-  uint8_t serial[256];
-  size_t length = sizeof serial;
-  for (uint64_t i = 0; i < gw_table_count(table); i++) {
-    length = sizeof serial;
-    CHECK(gw_table_at(table, i, serial, &length, NULL));
-    CHECK(finds(table, serial, length));
-    length--;
-    CHECK(!gw_table_at(table, i, serial, &length, NULL));
+/* Every serial that ends in a slot is found, and there are as many as are counted. */
+static void check_every_slot(const gw_table *table) {
+  const gw_table_record *record;
+  uint64_t found = 0, slot = 0;
+  for (; (record = gw_table_at(table, slot)) != NULL; slot++) {
+    uint8_t serial[256];
+    size_t at = sizeof serial;
+    found += record->facts != 0;
+    for (const gw_table_record *piece = record; record->facts != 0;) {
+      size_t before = piece->link / 32;
+      at -= piece->link % 32;
+      memcpy(serial + at, piece->octets, piece->link % 32);
+      if (before == 0) {
+        CHECK(finds(table, serial + at, sizeof serial - at));
+        break;
+      }
+      piece = gw_table_at(table, before - 1);
+      CHECK(piece != NULL && piece->link % 32 == sizeof piece->octets && at >= sizeof piece->octets);
+    }
   }
-  length = sizeof serial;
-  CHECK(!gw_table_at(table, gw_table_count(table), serial, &length, NULL));
+  CHECK(found == gw_table_count(table));
+  CHECK(gw_table_at(table, slot + 1) == NULL && gw_table_at(table, UINT64_MAX) == NULL);
 }
 
 static void empty_list_finds_nothing(void) {
@@ -73,7 +69,7 @@ static void empty_list_finds_nothing(void) {
   CHECK(!finds(table, "\x00", 1));
   CHECK(!finds(table, "\x01", 1));
   CHECK(!finds(table, "0123456789012345678901234567890123456789", 40));
-  check_every_index(table);
+  check_every_slot(table);
   gw_table_free(table);
 }
 
@@ -99,7 +95,7 @@ static void serials_are_integers_not_octets(void) {
   CHECK(finds(table, "\x80", 1) && finds(table, "\xff\xff\x80", 3) && !finds(table, "\x00\x80", 2));
   CHECK(!finds(table, "\x00", 1) && !finds(table, "\x01\x00", 2));
   CHECK(!finds(table, "\x01\x00\x00\x00\x00\x00\x00\x01", 8));
-  check_every_index(table);
+  check_every_slot(table);
   gw_table_free(table);
 }
 
@@ -112,7 +108,7 @@ static void zero_and_negative_serials_are_ordinary(void) {
   CHECK(finds(table, "\x00", 1) && finds(table, "\xff", 1) && finds(table, "\xff\xff", 2));
   CHECK(finds(table, "\x80\x00\x00\x00\x00\x00\x00\x00\x00", 9));
   CHECK(!finds(table, "\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00", 10));
-  check_every_index(table);
+  check_every_slot(table);
   gw_table_free(table);
 }
 
@@ -133,7 +129,7 @@ static void a_serial_of_any_length_is_found(void) {
     for (size_t length = 1; length <= sizeof serial; length++) {
       CHECK(!finds(table, serial, length));
     }
-    check_every_index(table);
+    check_every_slot(table);
     gw_table_free(table);
   }
 }
@@ -158,7 +154,30 @@ static void long_serials_are_found_by_every_octet(void) {
     serials[i][length - 1] ^= 4;
     CHECK(!finds(table, serials[i], length));
   }
-  check_every_index(table);
+  check_every_slot(table);
+  gw_table_free(table);
+}
+
+static void a_serial_is_not_the_beginning_of_a_longer_one(void) {
+  uint8_t serial[100];
+  memset(serial, 0x11, sizeof serial);
+  bytes entries = {0};
+  add(&entries, serial, 60);
+  gw_table *table = table_of(&entries);
+  CHECK(gw_table_count(table) == 1);
+  for (size_t length = 1; length <= sizeof serial; length++) {
+    CHECK(finds(table, serial, length) == (length == 60));
+  }
+  check_every_slot(table);
+  gw_table_free(table);
+  add(&entries, serial, 60);
+  add(&entries, serial, 40); /* later, and a piece of it is there */
+  table = table_of(&entries);
+  CHECK(gw_table_count(table) == 2);
+  for (size_t length = 1; length <= sizeof serial; length++) {
+    CHECK(finds(table, serial, length) == (length == 60 || length == 40));
+  }
+  check_every_slot(table);
   gw_table_free(table);
 }
 
@@ -196,7 +215,7 @@ static void duplicates_are_kept_once_with_the_earliest_date(void) {
     CHECK(gw_table_find(table, serial, 3, &entry) && entry.revocation_date == DATE_SECONDS);
   }
   CHECK(gw_table_find(table, (const uint8_t *)LONG, 30, &entry) && entry.revocation_date == DATE_SECONDS);
-  check_every_index(table);
+  check_every_slot(table);
   gw_table_free(table);
 }
 
@@ -239,7 +258,7 @@ static void every_member_is_found_and_no_stranger(void) {
       numbered((enum distribution)distribution, i, 0, serial);
       CHECK(!finds(table, serial, sizeof serial));
     }
-    check_every_index(table);
+    check_every_slot(table);
     gw_table_free(table);
   }
 }
@@ -269,21 +288,21 @@ static void random_short_serials_agree_with_a_set(void) {
   }
 }
 
-/* gather adds |wanted| serials, numbered from |*i| on, that all belong into the last slot of a table of |entries|. */
+/* gather adds |wanted| serials, numbered from |*i| on, that all belong into the last group of a table of |entries|. */
 static void gather(bytes *list, size_t wanted, size_t entries, uint64_t *i) {
-  gw_table_image image = {.header.slots = entries * 3 / 2 + 8};
-  uint64_t seed = gw_table_digest((const uint8_t *)"signature", 9, 1);
+  gw_table_image image = {.header.groups = entries * 3 / 2 / GW_TABLE_GROUP + 1,
+                          .header.seed = gw_table_digest((const uint8_t *)"signature", 9, 1)};
   uint8_t serial[16];
   for (size_t found = 0; found < wanted; ++*i) {
     numbered(RANDOM, *i, 1, serial);
-    if (gw_table_home(&image, gw_table_digest(serial, sizeof serial, seed)) == image.header.slots - 1) {
+    if (gw_table_home(&image, gw_table_hash(&image, sizeof serial, serial)) == image.header.groups - 1) {
       add(list, serial, sizeof serial);
       found++;
     }
   }
 }
 
-static void serials_that_belong_into_one_slot_are_found(void) {
+static void serials_that_belong_into_one_group_are_found(void) {
   enum { FEW = 300 };
   bytes entries = {0}, twice = {0}, strangers = {0};
   gw_crl_entry entry;
@@ -295,7 +314,7 @@ static void serials_that_belong_into_one_slot_are_found(void) {
   bytes_add(&twice, entries.at, entries.length);
   gw_table *table = table_of(&twice);
   CHECK(gw_table_count(table) == FEW);
-  check_every_index(table);
+  check_every_slot(table);
   while (gw_crl_next_entry(entries.at, entries.length, &position, &entry, NULL)) {
     CHECK(finds(table, entry.serial, entry.serial_length));
   }
@@ -308,7 +327,7 @@ static void serials_that_belong_into_one_slot_are_found(void) {
 }
 
 static void serials_that_were_chosen_to_meet_are_refused(void) {
-  enum { MANY = GW_TABLE_REACH + 8 };
+  enum { MANY = GW_TABLE_REACH * GW_TABLE_GROUP + 8 };
   bytes entries = {0};
   gw_error error;
   uint64_t count, i = 0;
@@ -350,43 +369,41 @@ static void a_bad_entry_is_refused_with_its_place(void) {
   add(&entries, "\x01", 1);
   entry_add(&entries, "\x02", 1, "261301000000Z", NULL);
   CHECK(compile_to(&entries, &count, &error) == -1);
-  CHECK(strstr(error.text, "revokedCertificates (from byte ") != NULL && strstr(error.text, "revocationDate") != NULL);
+  CHECK(strstr(error.text, "byte 25 of revokedCertificates: ") != NULL && strstr(error.text, "revocationDate") != NULL);
   bytes_free(&entries);
 }
 
 static void meta_that_is_too_long_is_refused(void) {
-  bytes entries = {0}, list = list_make(&entries, 0);
-  gw_crl_parts parts;
+  static const uint8_t NUMBER[GW_TABLE_LARGEST_BLOB + 1];
   gw_error error;
   uint64_t count;
-  CHECK(gw_crl_split(list.at, list.length, &parts, &error));
-  gw_table_meta meta = {.number = list.at, .number_length = 64 * 1024 + 1};
-  CHECK(!gw_table_compile(list.at, list.length, &parts, &meta, -1, &count, &error));
-  CHECK(strstr(error.text, "longer than 65536") != NULL);
-  bytes_free(&list);
+  gw_table_meta meta = {.number = NUMBER, .number_length = sizeof NUMBER};
+  CHECK(gw_table_size(NULL, 0, &meta, &error) == 0 && strstr(error.text, "longer than 65536") != NULL);
+  CHECK(!gw_table_compile(NULL, 0, &meta, NULL, sizeof NUMBER, &count, &error));
+  meta.number_length--;
+  CHECK(gw_table_size(NULL, 0, &meta, &error) > GW_TABLE_LARGEST_BLOB);
 }
 
-static void an_output_that_cannot_be_used_is_refused(void) {
-  bytes entries = {0}, list = list_make(&entries, 0);
-  gw_crl_parts parts;
+static void a_table_of_another_size_is_refused(void) {
+  bytes entries = {0};
   gw_error error;
   uint64_t count;
-  gw_table_meta meta = {0};
-  int ends[2], used = memfd_create("used", MFD_CLOEXEC), sealed = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  CHECK(gw_crl_split(list.at, list.length, &parts, &error));
-  CHECK(pipe(ends) == 0 && used >= 0 && write(used, "x", 1) == 1);
-  CHECK(!gw_table_compile(list.at, list.length, &parts, &meta, -1, &count, &error));
-  CHECK(!gw_table_compile(list.at, list.length, &parts, &meta, ends[1], &count, &error));
-  CHECK(!gw_table_compile(list.at, list.length, &parts, &meta, used, &count, &error));
-  CHECK(strstr(error.text, "not an empty regular file") != NULL);
-  CHECK(sealed >= 0 && fcntl(sealed, F_ADD_SEALS, F_SEAL_GROW) == 0);
-  CHECK(!gw_table_compile(list.at, list.length, &parts, &meta, sealed, &count, &error));
-  CHECK(strstr(error.text, "cannot make the table") != NULL);
-  close(ends[0]);
-  close(ends[1]);
-  close(used);
-  close(sealed);
-  bytes_free(&list);
+  for (uint8_t i = 1; i < 100; i++) {
+    add(&entries, &i, 1);
+  }
+  size_t size = gw_table_size(entries.at, entries.length, &META, &error);
+  uint64_t *table = calloc(1, size);
+  CHECK(table != NULL);
+  for (size_t wrong = 0; wrong <= size + 300; wrong++) { /* none of these is written to behind its end */
+    uint8_t *shorter = calloc(1, wrong + 1);
+    int good = gw_table_compile(entries.at, entries.length, &META, shorter, wrong, &count, &error);
+    CHECK(shorter != NULL && (!good || wrong % 264 == size % 264));
+    CHECK(good || strstr(error.text, "bytes") != NULL || strstr(error.text, "one hash") != NULL);
+    free(shorter);
+  }
+  CHECK(gw_table_compile(entries.at, entries.length, &META, (uint8_t *)table, size, &count, &error) && count == 99);
+  free(table);
+  bytes_free(&entries);
 }
 
 /* file_with returns the table file of three serials, with |length| bytes, one of them changed where |at| is inside. */
@@ -411,6 +428,9 @@ static int file_with(size_t at, uint8_t change, long longer, size_t *length) {
   return fd;
 }
 
+/* Issuer name, key, signature and number of META. */
+enum { BLOBS = 4 + 7 + 9 + 1 };
+
 static void a_changed_byte_is_never_believed_when_checked_deeply(void) {
   size_t length = 1;
   for (size_t at = 0; at < length; at++) {
@@ -420,7 +440,7 @@ static void a_changed_byte_is_never_believed_when_checked_deeply(void) {
       CHECK(gw_table_open(fd, 1, &error) == NULL);
       CHECK(error.text[0] != '\0');
       gw_table *shallow = gw_table_open(fd, 0, &error); /* NULL for the header; for the body wrong answers at worst */
-      CHECK((shallow == NULL) == (at < 128));
+      CHECK((shallow == NULL) == (at < sizeof(gw_table_header) || at >= length - BLOBS));
       if (shallow != NULL) {
         (void)finds(shallow, "\x01", 1);
         (void)finds(shallow, "0123456789012345678901234567890123456789", 40);
@@ -464,19 +484,21 @@ static void a_body_of_garbage_never_leads_out_of_the_map(void) {
     CHECK(fd >= 0);
     bytes_free(&entries);
     off_t length = lseek(fd, 0, SEEK_END);
-    for (off_t at = 128; at < length; at += 8) {
+    for (off_t at = sizeof(gw_table_header); at + BLOBS < length; at += 8) {
       uint64_t garbage = next_random(&state) >> (round % 4 * 16);
       CHECK(pwrite(fd, &garbage, 8, at) == 8);
     }
     gw_table *table = gw_table_open(fd, 0, &error);
     CHECK(table != NULL);
     for (uint64_t i = 0; i < 200; i++) {
-      size_t room = sizeof serial;
       gw_table_entry entry = {0, 0};
-      (void)gw_table_at(table, i, serial, &room, &entry);
-      CHECK(entry.reason >= -1 && entry.reason <= 10);
       numbered(RANDOM, i, 1, serial);
-      (void)finds(table, serial, i % 5 == 0 ? 30 : 16);
+      (void)gw_table_find(table, serial, i % 5 == 0 ? 30 : 16, &entry);
+      CHECK(entry.reason >= -1 && entry.reason <= 10);
+      const gw_table_record *record = gw_table_at(table, i);
+      CHECK(record != NULL);
+      (void)gw_table_find(table, record->octets, sizeof record->octets, &entry);
+      CHECK(entry.reason >= -1 && entry.reason <= 10);
     }
     gw_table_free(table);
     close(fd);
@@ -490,17 +512,18 @@ int main(void) {
   RUN(zero_and_negative_serials_are_ordinary);
   RUN(a_serial_of_any_length_is_found);
   RUN(long_serials_are_found_by_every_octet);
+  RUN(a_serial_is_not_the_beginning_of_a_longer_one);
   RUN(date_and_reason_come_back);
   RUN(duplicates_are_kept_once_with_the_earliest_date);
   RUN(every_member_is_found_and_no_stranger);
   RUN(random_short_serials_agree_with_a_set);
-  RUN(serials_that_belong_into_one_slot_are_found);
+  RUN(serials_that_belong_into_one_group_are_found);
   RUN(serials_that_were_chosen_to_meet_are_refused);
   RUN(meta_comes_back_and_lives_with_the_table);
   RUN(the_last_reference_unmaps);
   RUN(a_bad_entry_is_refused_with_its_place);
   RUN(meta_that_is_too_long_is_refused);
-  RUN(an_output_that_cannot_be_used_is_refused);
+  RUN(a_table_of_another_size_is_refused);
   RUN(a_changed_byte_is_never_believed_when_checked_deeply);
   RUN(a_file_of_another_length_is_refused);
   RUN(a_body_of_garbage_never_leads_out_of_the_map);

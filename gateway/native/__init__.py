@@ -20,13 +20,11 @@ from gateway.native.connection import (
     die_with_parent,
 )
 from gateway.native.table import (
-    CrlParts,
     Entry,
     Table,
     TableMeta,
     compile_table,
     serial_octets,
-    split_crl,
 )
 from gateway.native.verify import Listener, StapleSlot, Verdict, World, arm_verification, counter
 
@@ -34,7 +32,6 @@ __all__ = [
     "Arrival",
     "Check",
     "Conn",
-    "CrlParts",
     "End",
     "Entry",
     "Front",
@@ -59,5 +56,4 @@ __all__ = [
     "ffi",
     "lib",
     "serial_octets",
-    "split_crl",
 ]

@@ -1,8 +1,11 @@
-"""A CRL's parts, and the revocation table that is made of it (csrc/crl_walk.h, csrc/revoked.h)."""
+"""The revocation table that is made of a CRL (csrc/revoked.h)."""
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from gateway.errors import CrlError, TableError
@@ -12,35 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from gateway.der import Element
 
-class CrlParts(NamedTuple):
-    """Offsets and lengths into the DER of one CertificateList (see csrc/crl_walk.h), in bytes."""
-
-    tbs_at: int
-    tbs_length: int
-    tbs_content_at: int
-    revoked_at: int
-    revoked_length: int
-    entries_at: int
-    entries_length: int
-    after_revoked_at: int
-    signature_algorithm_at: int
-    signature_algorithm_length: int
-    signature_at: int
-    signature_length: int
-    total_length: int
-
-
-def split_crl(der: bytes) -> CrlParts:
-    """Find the parts of a CertificateList (RFC 5280, section 5.1) without looking into its entries.
-
-    Raises:
-        CrlError: these bytes are not exactly one DER CertificateList.
-    """
-    parts, error = ffi.new("gw_crl_parts *"), new_error()
-    if not lib.gw_crl_split(ffi.from_buffer(der), len(der), parts, error):
-        raise CrlError(f"not a CRL in DER: {error_text(error)}")
-    return CrlParts(*(getattr(parts, name) for name in CrlParts._fields))
+# Only in a damaged table there are more: they may go round in a circle.
+_MOST_PIECES = 1 << 20
 
 
 class TableMeta(NamedTuple):
@@ -61,19 +39,21 @@ class Entry(NamedTuple):
     reason: int
 
 
-def compile_table(der: bytes, meta: TableMeta, fd: int) -> int:
+def compile_table(der: bytes, revoked: Element, meta: TableMeta, fd: int) -> int:
     """Write the table of a verified CRL to `fd`, an empty file open for reading and writing.
+
+    `revoked` is where revokedCertificates stands in `der`.
 
     Returns:
         The number of distinct serials.
 
     Raises:
         CrlError: an entry cannot be used.
+        TableError: there is no room, in memory or in the file.
     """
-    parts, error, count = ffi.new("gw_crl_parts *"), new_error(), ffi.new("uint64_t *")
-    source = ffi.from_buffer(der)
-    if not lib.gw_crl_split(source, len(der), parts, error):
-        raise CrlError(f"not a CRL in DER: {error_text(error)}")
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        raise TableError("cannot write the revocation table: not an empty regular file")
     number = b"" if meta.number is None else meta.number.to_bytes((meta.number.bit_length() + 7) // 8 or 1)
     blobs = [ffi.from_buffer(blob) for blob in (meta.issuer_name, meta.issuer_key, meta.signature, number)]
     c_meta = ffi.new(
@@ -84,8 +64,26 @@ def compile_table(der: bytes, meta: TableMeta, fd: int) -> int:
             meta.next_update,
         ],
     )
-    if not lib.gw_table_compile(source, len(der), parts, c_meta, fd, count, error):
+    error, count = new_error(), ffi.new("uint64_t *")
+    source = ffi.from_buffer("uint8_t[]", der)
+    entries, length = source + revoked.content_at, revoked.end - revoked.content_at
+    size = lib.gw_table_size(entries, length, c_meta, error)
+    if not size:
         raise CrlError(error_text(error))
+    try:
+        with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+            with contextlib.suppress(OSError):
+                # Advice: serials go to memory at random.
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            with ffi.from_buffer("uint8_t[]", memory) as table:
+                if not lib.gw_table_compile(entries, length, c_meta, table, size, count, error):
+                    raise CrlError(error_text(error))
+            written = 0
+            while written < size:
+                with memoryview(memory) as view, view[written:] as rest:
+                    written += os.pwrite(fd, rest, written)
+    except OSError as exc:
+        raise TableError(f"cannot write the revocation table of {size} bytes: {exc.strerror or exc}") from exc
     return int(count[0])
 
 
@@ -151,15 +149,25 @@ class Table:
         return self.find(serial_octets(serial)) is not None
 
     def __iter__(self) -> Iterator[tuple[int, Entry]]:
-        """Every serial number with its entry, in the table's own order."""
-        room = 1 << 16
-        octets, length, entry = ffi.new("uint8_t[]", room), ffi.new("size_t *"), ffi.new("gw_table_entry *")
-        for index in range(len(self)):
-            length[0] = room
-            if not lib.gw_table_at(self.pointer, index, octets, length, entry):
-                raise TableError(f"entry {index} cannot be read")
-            serial = int.from_bytes(to_bytes(octets, length[0]), signed=True)
-            yield serial, Entry(entry.revocation_date, entry.reason)
+        """Every serial number with its entry, in no order."""
+        slot = 0
+        while record := lib.gw_table_at(self.pointer, slot):
+            slot += 1
+            if record.facts:
+                octets = self._octets(record)
+                entry = self.find(octets)
+                if entry is None:
+                    raise TableError(f"slot {slot} cannot be read")
+                yield int.from_bytes(octets, signed=True), entry
+
+    def _octets(self, record: ffi.CData) -> bytes:
+        """The serial that ends in `record`, piece by piece from the last one."""
+        pieces: list[bytes] = []
+        while record and len(pieces) < _MOST_PIECES:
+            before, length = divmod(record.link, 32)
+            pieces.append(bytes(record.octets)[:length])
+            record = lib.gw_table_at(self.pointer, before - 1) if before else None
+        return b"".join(reversed(pieces))
 
 
 def serial_octets(serial: int) -> bytes:

@@ -5,9 +5,10 @@ nothing else. What it returns was signed by one of the given CAs and is complete
 a list that covers only a part of what its issuer issued is refused, because a
 certificate that is not in it would look good.
 
-A list of a million entries is never taken apart here. The extension finds where
-its parts begin; cryptography is given the list without its entries, and the
-signature is checked over the bytes as they came.
+A list of a million entries is never taken apart here. `split` finds where its
+parts begin; cryptography is given the list without its entries, and the signature
+is checked over the bytes as they came. The entries are read when they are compiled
+to a table.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from __future__ import annotations
 import binascii
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway import der as encoding
+from gateway.der import Element, Field
 from gateway.errors import CrlError
 from gateway.names import IssuerId, issuer_id, printable, printable_der, serial_hex
-from gateway.native import CrlParts, split_crl
 from gateway.signature import find_fault
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOCK_SKEW",
+    "CrlParts",
     "IssuerId",
     "Succession",
     "UnverifiedCrl",
@@ -38,6 +40,7 @@ __all__ = [
     "check_succession",
     "decode",
     "parse_untrusted",
+    "split",
     "verify_crl",
 ]
 
@@ -58,6 +61,40 @@ _BEGIN = b"-----BEGIN X509 CRL-----"
 _END = b"-----END X509 CRL-----"
 
 
+# The structures of RFC 5280, section 5.1: what stands in them, in order.
+_WHOLE = Field("CertificateList", (encoding.SEQUENCE,))
+_TIME = (encoding.UTC_TIME, encoding.GENERALIZED_TIME)
+_LIST = (
+    Field("tbsCertList", (encoding.SEQUENCE,)),
+    Field("signatureAlgorithm", (encoding.SEQUENCE,)),
+    Field("signatureValue", (encoding.BIT_STRING,)),
+)
+_LISTED = (
+    Field("version", (encoding.INTEGER,), optional=True),
+    Field("signature algorithm", (encoding.SEQUENCE,)),
+    Field("issuer", (encoding.SEQUENCE,)),
+    Field("thisUpdate", _TIME),
+    Field("nextUpdate", _TIME, optional=True),
+    Field("revokedCertificates", (encoding.SEQUENCE,), optional=True),
+    Field("crlExtensions", (encoding.CONTEXT_0,), optional=True),
+)
+_V2 = b"\x01"
+
+
+class CrlParts(NamedTuple):
+    """Where the parts of a CertificateList stand in its DER (RFC 5280, section 5.1)."""
+
+    listed: Element
+    """tbsCertList: what the signature covers."""
+    issuer: Element
+    revoked: Element
+    """revokedCertificates; empty, at the place where it would be, where there is none."""
+    algorithm: Element
+    """The outer signatureAlgorithm."""
+    signature: Element
+    """signatureValue; its content without the octet that counts unused bits."""
+
+
 @dataclass(frozen=True)
 class UnverifiedCrl:
     """What a list says of itself. Nobody has checked who wrote it.
@@ -68,7 +105,6 @@ class UnverifiedCrl:
     der: bytes
     parts: CrlParts
     issuer: x509.Name
-    issuer_der: bytes
     this_update: int
     next_update: int
     number: int | None
@@ -78,13 +114,17 @@ class UnverifiedCrl:
     @property
     def signature_algorithm(self) -> bytes:
         """The AlgorithmIdentifier, DER."""
-        at = self.parts.signature_algorithm_at
-        return self.der[at : at + self.parts.signature_algorithm_length]
+        return self.der[self.parts.algorithm.whole]
 
     @property
     def signature(self) -> bytes:
         """The octets of signatureValue."""
-        return self.der[self.parts.signature_at : self.parts.signature_at + self.parts.signature_length]
+        return self.der[self.parts.signature.content]
+
+    @property
+    def issuer_der(self) -> bytes:
+        """The issuer's Name, DER."""
+        return self.der[self.parts.issuer.whole]
 
 
 @dataclass(frozen=True)
@@ -92,11 +132,12 @@ class VerifiedCrl:
     """A complete list that was signed by `issuer`.
 
     Times are seconds since 1970, UTC. `next_update` is 0 where the list has none
-    (RFC 5280, section 5.1.2.5, demands one): such a list never expires.
+    (RFC 5280, section 5.1.2.5, demands one): such a list never expires. `revoked` is
+    where revokedCertificates stands in `der`.
     """
 
     der: bytes
-    parts: CrlParts
+    revoked: Element
     issuer: IssuerId
     this_update: int
     next_update: int
@@ -158,6 +199,36 @@ def decode(data: bytes) -> bytes:
         raise CrlError(f"PEM with broken base64: {exc}") from exc
 
 
+def split(der: bytes) -> CrlParts:
+    """Find the parts of a CertificateList, without looking into names, entries or extensions.
+
+    Raises:
+        CrlError: these bytes are not exactly one DER CertificateList.
+    """
+    try:
+        (whole,) = encoding.fields(der, Element(0, 0, len(der)), "what should be one list", _WHOLE)
+        listed, algorithm, signature = encoding.fields(der, whole, _WHOLE.name, *_LIST)
+        version, signed_algorithm, issuer, _, _, revoked, _ = encoding.fields(
+            der, listed, _LIST[0].name, *_LISTED
+        )
+    except ValueError as exc:
+        raise CrlError(f"not a CRL in DER: {exc}") from exc
+    fault = None
+    # "If present, [version] MUST be v2" (section 5.1.2.1).
+    if version.end > version.at and der[version.content] != _V2:
+        fault = f"byte {version.at}: the version of a certificate list is v2 or left out"
+    # "This field MUST contain the same algorithm identifier as the signature field in
+    # the sequence tbsCertList" (section 5.1.1.2): the outer one is not signed.
+    elif der[signed_algorithm.whole] != der[algorithm.whole]:
+        fault = f"byte {algorithm.at}: signatureAlgorithm differs from the one that is signed"
+    elif signature.end - signature.content_at <= 1 or der[signature.content_at] != 0:
+        fault = f"byte {signature.at}: signatureValue is empty or not of whole octets"
+    if fault is not None:
+        raise CrlError(f"not a CRL in DER: {fault}")
+    octets = signature._replace(content_at=signature.content_at + 1)
+    return CrlParts(listed, issuer, revoked, algorithm, octets)
+
+
 def parse_untrusted(data: bytes) -> UnverifiedCrl:
     """Read a CRL, PEM or DER, without its entries and without trusting it.
 
@@ -165,16 +236,16 @@ def parse_untrusted(data: bytes) -> UnverifiedCrl:
         CrlError: it is none, or something in it is not as RFC 5280, section 5, says.
     """
     der = decode(data)
-    parts = split_crl(der)
+    parts = split(der)
     # The parts before and behind the entries, joined to a list without entries.
     view = memoryview(der)
-    before = view[parts.tbs_content_at : parts.revoked_at or parts.after_revoked_at]
-    behind = view[parts.after_revoked_at : parts.tbs_at + parts.tbs_length]
+    before = view[parts.listed.content_at : parts.revoked.at]
+    behind = view[parts.revoked.end : parts.listed.end]
     if len(before) + len(behind) > _LARGEST_HEADER:
         raise CrlError(
             f"names and extensions have {len(before) + len(behind)} bytes, at most {_LARGEST_HEADER}"
         )
-    rest = view[parts.tbs_at + parts.tbs_length :]
+    rest = view[parts.listed.end :]
     listed = encoding.encode(encoding.SEQUENCE, before, behind)
     try:
         header = x509.load_der_x509_crl(encoding.encode(encoding.SEQUENCE, listed, rest))
@@ -183,7 +254,6 @@ def parse_untrusted(data: bytes) -> UnverifiedCrl:
             der=der,
             parts=parts,
             issuer=header.issuer,
-            issuer_der=_issuer_der(listed),
             this_update=int(header.last_update_utc.timestamp()),
             next_update=int(next_update.timestamp()) if next_update is not None else 0,
             number=_number(header.extensions),
@@ -214,7 +284,7 @@ def verify_crl(data: bytes, issuers: Sequence[x509.Certificate], *, now: int) ->
         raise CrlError(f"CRL of {name}: thisUpdate is {ahead} s in the future: whose clock is wrong?")
     return VerifiedCrl(
         der=crl.der,
-        parts=crl.parts,
+        revoked=crl.parts.revoked,
         issuer=issuer_id(_find_signer(crl, issuers, now)),
         this_update=crl.this_update,
         next_update=crl.next_update,
@@ -340,7 +410,7 @@ def _signature_fault(issuer: x509.Certificate, crl: UnverifiedCrl) -> str | None
         key = issuer.public_key()
     except (ValueError, UnsupportedAlgorithm) as exc:
         return f"the key of {_who(issuer)} cannot be used: {_one_line(exc)}"
-    signed = memoryview(crl.der)[crl.parts.tbs_at : crl.parts.tbs_at + crl.parts.tbs_length]
+    signed = memoryview(crl.der)[crl.parts.listed.whole]
     fault = find_fault(key, crl.signature_algorithm, crl.signature, signed)
     return None if fault is None else f"{fault} with the key of {_who(issuer)}"
 
@@ -374,14 +444,6 @@ def _find(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | N
         return extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-
-
-def _issuer_der(listed: bytes) -> bytes:
-    """The issuer of a tbsCertList: behind the version, if there is one, and the signature algorithm."""
-    whole = encoding.read(listed)
-    at = 2 if listed[whole.content_at] == encoding.INTEGER else 1
-    issuer = encoding.children(listed, whole, at + 1)[at]
-    return listed[issuer.at : issuer.end]
 
 
 def _beginning(data: bytes) -> str:

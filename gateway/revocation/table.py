@@ -78,7 +78,7 @@ class Tables:
 
         Raises:
             CrlError: it is older than the one in force, or an entry of it cannot be used.
-            StoreError: the table cannot be written. What was in force stays.
+            StoreError, TableError: the table cannot be written. What was in force stays.
         """
         # Two URLs may bring lists of one issuer at the same moment: the second
         # has to be held against the first.
@@ -125,7 +125,7 @@ class Tables:
     def _compile(self, crl: VerifiedCrl, key: str) -> InForce:
         fd, temporary = self._store.new_table_file()
         try:
-            entries = compile_table(crl.der, _meta(crl), fd)
+            entries = compile_table(crl.der, crl.revoked, _meta(crl), fd)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import os
 import re
 import tempfile
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.der import Element
 from gateway.errors import CrlError, TableError
 from gateway.native import Entry, Table, TableMeta, compile_table, serial_octets
+from gateway.revocation.crl import parse_untrusted
 from tests.authority import HOUR, NOW, Authority, Revoked, der_extension, der_time, tlv
 from tests.end_to_end.parts import OpensslCa, run
 
@@ -68,7 +71,7 @@ def make_list(items: Sequence[Item]) -> bytes:
 
 def compiled(der: bytes, meta: TableMeta = META) -> bytes:
     with tempfile.TemporaryFile() as file:
-        compile_table(der, meta, file.fileno())
+        compile_table(der, parse_untrusted(der).parts.revoked, meta, file.fileno())
         file.seek(0)
         return file.read()
 
@@ -190,6 +193,39 @@ def test_a_list_with_an_entry_that_cannot_be_read_is_refused_whole(entry: bytes)
     good = Item(b"\x05", NOW, None).der()
     with pytest.raises(CrlError):
         compiled(CA.crl(raw_entries=good + entry + good))
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", Item(b"\x05", NOW, 1).der()]))
+def test_any_bytes_are_entries_or_a_crl_error(data: bytes, before: bytes) -> None:
+    entries = before + data
+    with tempfile.TemporaryFile() as file:
+        try:
+            compile_table(entries, Element(0, 0, len(entries)), META, file.fileno())
+        except CrlError as exc:
+            assert "revokedCertificates" in str(exc)  # noqa: PT017 - either outcome is good
+        else:
+            Table(file.fileno()).close()
+
+
+def test_an_output_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb"), pytest.raises(TableError, match="regular"):  # noqa: PTH123
+        compile_table(b"", Element(0, 0, 0), META, writing)
+    used = tmp_path / "used"
+    used.write_bytes(b"x")
+    with used.open("r+b") as file, pytest.raises(TableError, match="empty"):
+        compile_table(b"", Element(0, 0, 0), META, file.fileno())
+    fd = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    with open(fd, "r+b") as file, pytest.raises(TableError, match="cannot write"):  # noqa: PTH123
+        compile_table(b"", Element(0, 0, 0), META, file.fileno())
+
+
+def test_a_table_of_another_version_is_not_opened_and_says_so() -> None:
+    content = bytearray(_sample())
+    content[16] ^= 1
+    with pytest.raises(TableError, match="another version"):
+        opened(bytes(content), deep=False)
 
 
 def _sample() -> bytes:
