@@ -63,4 +63,6 @@ void gw_admission_came(gw_admission *admission, int count) {
   }
 }
 
-void gw_admission_exhausted(gw_admission *admission, int64_t now_us) { admission->not_before_us = now_us + EXHAUSTED_US; }
+void gw_admission_exhausted(gw_admission *admission, int64_t now_us) {
+  admission->not_before_us = now_us + EXHAUSTED_US;
+}

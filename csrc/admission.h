@@ -37,7 +37,7 @@ typedef struct {
 /* gw_admission_grant says how many may come in at |now_us|, while |handshaking| are at it. */
 gw_grant gw_admission_grant(gw_admission *admission, int64_t now_us, int64_t handshaking);
 
-/* gw_admission_came is told that |count| came, by the last grant. Who is turned away does not count against the rate. */
+/* gw_admission_came is told that |count| came by the last grant. Who is turned away does not count against the rate. */
 void gw_admission_came(gw_admission *admission, int count);
 
 /* gw_admission_exhausted is told at |now_us| that the kernel had no descriptor or memory for a client: a pause. */

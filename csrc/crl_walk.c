@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "der.h"
+
 enum {
   BOOLEAN = 0x01, INTEGER = 0x02, OCTET_STRING = 0x04, OBJECT_IDENTIFIER = 0x06, ENUMERATED = 0x0a,
   UTC_TIME = 0x17, GENERALIZED_TIME = 0x18, SEQUENCE = 0x30
@@ -11,56 +13,16 @@ enum {
 static const uint8_t REASON_CODE[] = {0x55, 0x1d, 0x15};
 static const uint8_t CERTIFICATE_ISSUER[] = {0x55, 0x1d, 0x1d};
 
-/* What is left to read of |bytes|: from |at|, never behind |end|. Offsets, so that an error can say where. */
-typedef struct {
-  const uint8_t *bytes;
-  size_t at, end;
-} reader;
-
-static inline size_t left(const reader *from) { return from->end - from->at; }
-
-static inline int next_is(const reader *from, uint8_t tag) { return left(from) > 0 && from->bytes[from->at] == tag; }
-
-/* take reads an element of |tag| and moves behind it. Returns 1 with a reader of its |content|; or 0 with |from| as it
- * was: another tag, longer than what is left, or a length that is not DER (X.690, section 10.1), which is definite and
- * minimal. A length has at most four octets: it is below 2^32. */
-static inline int take(reader *from, uint8_t tag, reader *content) {
-  const uint8_t *bytes = from->bytes;
-  size_t at = from->at + 2;
-  if (left(from) < 2 || !next_is(from, tag)) {
-    return 0;
-  }
-  size_t length = bytes[at - 1];
-  if (length >= 0x80) {
-    size_t octets = length & 0x7f;
-    if (octets == 0 || octets > 4 || octets > from->end - at || bytes[at] == 0) {
-      return 0;
-    }
-    for (length = 0; octets > 0; octets--) {
-      length = length << 8 | bytes[at++];
-    }
-    if (length < 0x80) {
-      return 0;
-    }
-  }
-  if (length > from->end - at) {
-    return 0;
-  }
-  *content = (reader){bytes, at, at + length};
-  from->at = at + length;
-  return 1;
-}
-
 /* wrong says that |what| stands at the next byte of |from|, and returns 0. */
-static int wrong(const reader *from, gw_error *error, const char *what) {
+static int wrong(const gw_der *from, gw_error *error, const char *what) {
   return gw_fail(error, "byte %zu of revokedCertificates: %s", from->at, what);
 }
 
 /* only_octet returns the content that |from| reads where that is one octet, else -1. */
-static int only_octet(const reader *from) { return left(from) == 1 ? from->bytes[from->at] : -1; }
+static int only_octet(const gw_der *from) { return gw_der_left(from) == 1 ? from->bytes[from->at] : -1; }
 
-static int is_oid(const reader *oid, const uint8_t *other, size_t length) {
-  return left(oid) == length && memcmp(oid->bytes + oid->at, other, length) == 0;
+static int is_oid(const gw_der *oid, const uint8_t *other, size_t length) {
+  return gw_der_left(oid) == length && memcmp(oid->bytes + oid->at, other, length) == 0;
 }
 
 /* days_since_1970 converts a date of the Gregorian calendar, of the year 0 or later. Its years begin in March, so that
@@ -73,12 +35,12 @@ static int days_since_1970(int year, int month, int day) {
 
 /* take_time reads a Time: [YY]YYMMDDhhmmssZ, with seconds and without fraction (RFC 5280, sections 5.1.2.4 to
  * 5.1.2.6). UTCTime means 1950 to 2049. Returns 1, or 0 with |from| as it was. */
-static int take_time(reader *from, int64_t *seconds) {
+static int take_time(gw_der *from, int64_t *seconds) {
   static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  int utc = next_is(from, UTC_TIME), field[7]; /* century, year, month … second */
+  int utc = gw_der_next_is(from, UTC_TIME), field[7]; /* century, year, month … second */
   size_t digits = utc ? 12 : 14;
-  reader rest = *from, time;
-  if (!take(&rest, utc ? UTC_TIME : GENERALIZED_TIME, &time) || left(&time) != digits + 1 ||
+  gw_der rest = *from, time;
+  if (!gw_der_take(&rest, utc ? UTC_TIME : GENERALIZED_TIME, &time) || gw_der_left(&time) != digits + 1 ||
       time.bytes[time.end - 1] != 'Z') {
     return 0;
   }
@@ -102,18 +64,18 @@ static int take_time(reader *from, int64_t *seconds) {
 }
 
 /* take_extension reads an Extension of an entry, and |*reason| where it is that. */
-static int take_extension(reader *extensions, int *reason, gw_error *error) {
-  const reader start = *extensions;
-  reader extension, oid, flag, value, code;
-  if (!take(extensions, SEQUENCE, &extension) || !take(&extension, OBJECT_IDENTIFIER, &oid)) {
+static int take_extension(gw_der *extensions, int *reason, gw_error *error) {
+  const gw_der start = *extensions;
+  gw_der extension, oid, flag, value, code;
+  if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) {
     return wrong(&start, error, "an Extension with its extnID expected, in DER");
   }
   /* DER leaves FALSE out, but it has only one meaning where a CA wrote it; anything but 00 and FF has not. */
-  int critical = take(&extension, BOOLEAN, &flag) ? only_octet(&flag) : 0x00;
+  int critical = gw_der_take(&extension, BOOLEAN, &flag) ? only_octet(&flag) : 0x00;
   if (critical != 0x00 && critical != 0xff) {
     return wrong(&flag, error, "critical is neither TRUE nor FALSE");
   }
-  if (!take(&extension, OCTET_STRING, &value) || left(&extension) > 0) {
+  if (!gw_der_take(&extension, OCTET_STRING, &value) || gw_der_left(&extension) > 0) {
     return wrong(&extension, error, "the end of an Extension expected, behind one extnValue in DER");
   }
   /* Marked critical or not: the entry, and those after it, are of another issuer's certificates. */
@@ -127,7 +89,7 @@ static int take_extension(reader *extensions, int *reason, gw_error *error) {
     return wrong(&oid, error, "a second reasonCode");
   }
   /* CRLReason ::= ENUMERATED, 0 to 10, "value 7 is not used". */
-  *reason = take(&value, ENUMERATED, &code) && left(&value) == 0 ? only_octet(&code) : -1;
+  *reason = gw_der_take(&value, ENUMERATED, &code) && gw_der_left(&value) == 0 ? only_octet(&code) : -1;
   if (*reason < 0 || *reason > 10 || *reason == 7) {
     return wrong(&oid, error, "reasonCode is not one of 0 to 6 and 8 to 10");
   }
@@ -135,26 +97,26 @@ static int take_extension(reader *extensions, int *reason, gw_error *error) {
 }
 
 int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, gw_crl_entry *entry, gw_error *error) {
-  const reader start = {entries, *position, length};
-  reader from = start, whole, serial, extensions = {0};
+  const gw_der start = {entries, *position, length};
+  gw_der from = start, whole, serial, extensions = {0};
   if (*position >= length) {
     return gw_fail(error, "%s", "");
   }
-  if (!take(&from, SEQUENCE, &whole) || !take(&whole, INTEGER, &serial) || left(&serial) == 0) {
+  if (!gw_der_take(&from, SEQUENCE, &whole) || !gw_der_take(&whole, INTEGER, &serial) || gw_der_left(&serial) == 0) {
     return wrong(&start, error, "an entry expected, a SEQUENCE that begins with the INTEGER userCertificate, in DER");
   }
-  *entry = (gw_crl_entry){serial.bytes + serial.at, left(&serial), 0, -1};
+  *entry = (gw_crl_entry){serial.bytes + serial.at, gw_der_left(&serial), 0, -1};
   gw_crl_trim(&entry->serial, &entry->serial_length);
   if (!take_time(&whole, &entry->revocation_date)) {
     return wrong(&whole, error, "revocationDate expected, of the form YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ");
   }
-  (void)take(&whole, SEQUENCE, &extensions); /* optional: what else stands there is too much */
-  while (left(&extensions) > 0) {
+  (void)gw_der_take(&whole, SEQUENCE, &extensions); /* optional: what else stands there is too much */
+  while (gw_der_left(&extensions) > 0) {
     if (!take_extension(&extensions, &entry->reason, error)) {
       return 0;
     }
   }
-  if (left(&whole) > 0) {
+  if (gw_der_left(&whole) > 0) {
     return wrong(&whole, error, "the end of the entry expected, behind crlEntryExtensions at the most");
   }
   *position = from.at;

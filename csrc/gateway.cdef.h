@@ -77,9 +77,9 @@ enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
 enum {
   GW_VERDICT_NONE,
   GW_VERDICT_GOOD,
-  GW_VERDICT_REVOKED,
-  GW_VERDICT_NO_LIST,
   GW_VERDICT_STALE,
+  GW_VERDICT_NO_LIST,
+  GW_VERDICT_REVOKED,
   GW_VERDICT_UNTRUSTED
 };
 typedef struct {
@@ -104,8 +104,7 @@ typedef struct {
 } gw_rules;
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
 void gw_listener_free(gw_listener *listener);
-int gw_listener_add_ca(gw_listener *listener, void *x509, const uint8_t *name, size_t name_length, const uint8_t *key,
-                       size_t key_length, const uint8_t *serial, size_t serial_length, int parent, gw_error *error);
+int gw_listener_add_ca(gw_listener *listener, void *x509, int parent);
 void gw_listener_arm(void *ssl_ctx, int mode);
 
 /* staple.h */

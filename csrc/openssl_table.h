@@ -17,10 +17,8 @@ typedef struct x509_store_ctx_st X509_STORE_CTX;
 typedef struct X509_name_st X509_NAME;
 typedef struct asn1_string_st ASN1_INTEGER;
 typedef struct asn1_string_st ASN1_STRING;
-typedef struct evp_pkey_st EVP_PKEY;
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
-typedef struct stack_st_X509 Cryptography_STACK_OF_X509;
 
 /* X(name, result, parameters): the spelling is cffi's, so that the types compare as text. */
 #define GW_OPENSSL_FUNCTIONS(X)                                                          \
@@ -49,27 +47,21 @@ typedef struct stack_st_X509 Cryptography_STACK_OF_X509;
   X(X509_get_serialNumber, ASN1_INTEGER *, (X509 *))                                     \
   X(X509_get_subject_name, X509_NAME *, (X509 *))                                        \
   X(X509_get_issuer_name, X509_NAME *, (X509 *))                                         \
-  X(X509_get_pubkey, EVP_PKEY *, (X509 *))                                               \
-  X(EVP_PKEY_free, void, (EVP_PKEY *))                                                   \
+  X(X509_NAME_cmp, int, (X509_NAME *, X509_NAME *))                                      \
   X(ASN1_STRING_length, int, (ASN1_STRING *))                                            \
   X(ASN1_STRING_get0_data, unsigned char *, (ASN1_STRING *))                             \
   X(ASN1_STRING_type, int, (ASN1_STRING *))                                              \
-  X(i2d_X509_NAME, int, (X509_NAME *, unsigned char **))                                 \
-  X(i2d_PUBKEY_bio, int, (BIO *, EVP_PKEY *))                                            \
   X(i2d_X509_bio, int, (BIO *, X509 *))                                                  \
   X(BIO_new, BIO *, (BIO_METHOD *))                                                      \
   X(BIO_s_mem, BIO_METHOD *, (void))                                                     \
   X(BIO_free, int, (BIO *))                                                              \
   X(BIO_get_mem_data, long, (BIO *, char **))                                            \
-  X(X509_STORE_CTX_get1_chain, Cryptography_STACK_OF_X509 *, (X509_STORE_CTX *))         \
   X(X509_STORE_CTX_get0_cert, X509 *, (X509_STORE_CTX *))                                \
+  X(X509_STORE_CTX_get_current_cert, X509 *, (X509_STORE_CTX *))                         \
   X(X509_STORE_CTX_get_error, int, (X509_STORE_CTX *))                                   \
   X(X509_STORE_CTX_get_error_depth, int, (X509_STORE_CTX *))                             \
   X(X509_STORE_CTX_set_error, void, (X509_STORE_CTX *, int))                             \
-  X(X509_verify_cert_error_string, char *, (long))                                       \
-  X(sk_X509_num, int, (Cryptography_STACK_OF_X509 *))                                    \
-  X(sk_X509_value, X509 *, (Cryptography_STACK_OF_X509 *, int))                          \
-  X(sk_X509_free, void, (Cryptography_STACK_OF_X509 *))
+  X(X509_verify_cert_error_string, char *, (long))
 
 #define GW_OPENSSL_MEMBER(name, result, parameters) result(*name) parameters;
 struct gw_openssl {

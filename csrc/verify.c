@@ -5,13 +5,12 @@
 #include <time.h>
 
 #include "counters.h"
+#include "der.h"
 
 typedef struct {
-  const void *x509; /* borrowed from the listener's store; compared, never followed */
-  const gw_issuer *identity;
-  uint8_t *name, *serial; /* owned */
-  size_t name_length, serial_length;
-  int parent; /* index, or -1 */
+  X509 *x509;          /* borrowed from the listener's store */
+  gw_issuer *identity; /* owned */
+  int parent;          /* index, or -1 */
 } authority;
 
 struct gw_listener {
@@ -21,16 +20,16 @@ struct gw_listener {
   int count;
 };
 
-typedef struct {
-  const gw_issuer *issuer; /* NULL: not known, so covered by no list */
-  const uint8_t *serial;   /* content of the DER INTEGER; inside the same block */
-  size_t serial_length;
-  int depth;
-} link;
-
+/* A certificate that is looked up, and those after it. */
 struct gw_chain {
-  size_t count;
-  link links[];
+  gw_chain *next;
+  int count;               /* of certificates, from this one on */
+  int trusted;             /* of the first: the client is a trust anchor itself, and nothing is looked up */
+  int depth;               /* 0 is the client's own */
+  const gw_issuer *issuer; /* the listener's or |sent|; NULL: not known, so covered by no list */
+  gw_issuer *sent;         /* owned: the identity of a CA that only the client has */
+  size_t serial_length;
+  uint8_t serial[]; /* content of the DER INTEGER */
 };
 
 /* Longer than any chain that OpenSSL builds (its default depth is 100). */
@@ -38,30 +37,101 @@ enum { MAX_LINKS = 128 };
 
 static _Thread_local gw_verification *current;
 
-void gw_verify_begin(gw_verification *verification) { current = verification; }
+void gw_verify_begin(gw_verification *verification) {
+  verification->above = NULL;
+  current = verification;
+}
 
 void gw_verify_end(void) { current = NULL; }
+
+/* --- what OpenSSL's certificates say --- */
+
+uint8_t *gw_x509_der(X509 *x509, size_t *length) {
+  uint8_t *der = NULL;
+  BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
+  if (x509 != NULL && bio != NULL && gw_openssl.i2d_X509_bio(bio, x509) == 1) {
+    char *data = NULL;
+    long size = gw_openssl.BIO_get_mem_data(bio, &data);
+    der = size > 0 ? malloc((size_t)size) : NULL;
+    if (der != NULL) {
+      *length = (size_t)size;
+      memcpy(der, data, *length);
+    }
+  }
+  (void)gw_openssl.BIO_free(bio);
+  return der;
+}
+
+/* find_identity finds the subject and the key, whole elements both, of the certificate in |whole|. Returns 1, or 0. */
+static int find_identity(gw_der whole, gw_der *subject, gw_der *key) {
+  enum { INTEGER = 0x02, SEQUENCE = 0x30, VERSION = 0xa0 };
+  gw_der certificate, tbs, skipped;
+  if (!gw_der_take(&whole, SEQUENCE, &certificate) || !gw_der_take(&certificate, SEQUENCE, &tbs)) {
+    return 0;
+  }
+  (void)gw_der_take(&tbs, VERSION, &skipped); /* not there in v1 */
+  /* serialNumber, signature, issuer, validity (RFC 5280, section 4.1). */
+  if (!gw_der_take(&tbs, INTEGER, &skipped) || !gw_der_take(&tbs, SEQUENCE, &skipped) ||
+      !gw_der_take(&tbs, SEQUENCE, &skipped) || !gw_der_take(&tbs, SEQUENCE, &skipped)) {
+    return 0;
+  }
+  *subject = *key = tbs;
+  if (!gw_der_take(&tbs, SEQUENCE, &skipped)) {
+    return 0;
+  }
+  subject->end = key->at = tbs.at;
+  if (!gw_der_take(&tbs, SEQUENCE, &skipped)) {
+    return 0;
+  }
+  key->end = tbs.at;
+  return 1;
+}
+
+/* The identity of the CA |x509|, octet for octet as it stands there, malloc'd; or NULL. */
+static gw_issuer *identity_of(X509 *x509) {
+  gw_issuer *issuer = NULL;
+  gw_der subject, key;
+  size_t length = 0;
+  uint8_t *der = gw_x509_der(x509, &length);
+  if (der != NULL && find_identity((gw_der){der, 0, length}, &subject, &key)) {
+    size_t name_length = gw_der_left(&subject), key_length = gw_der_left(&key);
+    issuer = malloc(sizeof *issuer + name_length + key_length);
+    if (issuer != NULL) {
+      uint8_t *octets = memcpy(issuer + 1, der + subject.at, name_length + key_length); /* one behind the other */
+      *issuer = (gw_issuer){octets, name_length, octets + name_length, key_length};
+    }
+  }
+  free(der);
+  return issuer;
+}
+
+/* Writes |serial| as the content of a DER INTEGER (X.690, section 8.3) of |length|, one more than that of |serial|,
+ * which keeps sign and magnitude apart. A redundant leading octet does not matter to the lookup. */
+static void write_serial(ASN1_INTEGER *serial, uint8_t *octets, size_t length) {
+  const unsigned char *magnitude = gw_openssl.ASN1_STRING_get0_data(serial);
+  int negative = gw_openssl.ASN1_STRING_type(serial) == GW_V_ASN1_NEG_INTEGER;
+  unsigned carry = negative ? 1 : 0;
+  for (size_t i = length; i-- > 0; carry >>= 8) {
+    uint8_t octet = i == 0 ? 0 : magnitude[i - 1];
+    carry += negative ? (uint8_t)~octet : octet;
+    octets[i] = (uint8_t)carry;
+  }
+}
 
 /* --- listeners --- */
 
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
-  gw_listener *listener = calloc(1, sizeof *listener);
+  gw_listener *listener = malloc(sizeof *listener);
   if (listener != NULL) {
-    listener->world = world;
-    listener->rules = *rules;
+    *listener = (gw_listener){.world = world, .rules = *rules};
   }
   return listener;
-}
-
-static void clear_authority(authority *ca) {
-  free(ca->name);
-  free(ca->serial);
 }
 
 void gw_listener_free(gw_listener *listener) {
   if (listener != NULL) {
     for (int i = 0; i < listener->count; i++) {
-      clear_authority(&listener->authorities[i]);
+      free(listener->authorities[i].identity);
     }
     free(listener->authorities);
     free(listener);
@@ -72,433 +142,216 @@ const gw_rules *gw_listener_rules(const gw_listener *listener) { return &listene
 
 gw_world *gw_listener_world(const gw_listener *listener) { return listener->world; }
 
-/* Never NULL for an empty input, so that NULL means no memory. */
-static uint8_t *copy_octets(const uint8_t *octets, size_t length) {
-  uint8_t *copy = malloc(length + 1);
-  if (copy != NULL) {
-    memcpy(copy, octets, length);
-  }
-  return copy;
-}
-
-int gw_listener_add_ca(gw_listener *listener, void *x509, const uint8_t *name, size_t name_length, const uint8_t *key,
-                       size_t key_length, const uint8_t *serial, size_t serial_length, int parent, gw_error *error) {
-  size_t room = (size_t)listener->count + 1;
-  authority *grown = realloc(listener->authorities, room * sizeof *grown);
+int gw_listener_add_ca(gw_listener *listener, void *x509, int parent) {
+  gw_issuer *identity = identity_of(x509);
+  size_t size = ((size_t)listener->count + 1) * sizeof(authority);
+  authority *grown = identity == NULL ? NULL : realloc(listener->authorities, size);
   if (grown == NULL) {
-    (void)gw_fail(error, "no memory");
+    free(identity);
     return -1;
   }
   listener->authorities = grown;
-  authority ca = {.x509 = x509,
-                  .identity = gw_issuer_intern(name, name_length, key, key_length),
-                  .name = copy_octets(name, name_length),
-                  .name_length = name_length,
-                  .serial = copy_octets(serial, serial_length),
-                  .serial_length = serial_length,
-                  .parent = parent};
-  if (ca.identity == NULL || ca.name == NULL || ca.serial == NULL) {
-    clear_authority(&ca);
-    (void)gw_fail(error, "no memory, or more than %d issuers", GW_ISSUERS_MAX);
-    return -1;
-  }
-  listener->authorities[listener->count] = ca;
+  grown[listener->count] = (authority){x509, identity, parent};
   return listener->count++;
 }
 
-/* --- what OpenSSL's objects say --- */
-
-uint8_t *gw_x509_der(X509 *x509, size_t *length) {
-  BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
-  if (bio == NULL) {
-    return NULL;
-  }
-  uint8_t *der = NULL;
-  char *data = NULL;
-  if (gw_openssl.i2d_X509_bio(bio, x509) == 1) {
-    long size = gw_openssl.BIO_get_mem_data(bio, &data);
-    if (size > 0) {
-      *length = (size_t)size;
-      der = copy_octets((const uint8_t *)data, *length);
-    }
-  }
-  (void)gw_openssl.BIO_free(bio);
-  return der;
-}
-
-/* The DER of |name|, malloc'd, or NULL. */
-static uint8_t *name_der(X509_NAME *name, size_t *length) {
-  int size = gw_openssl.i2d_X509_NAME(name, NULL);
-  if (size <= 0) {
-    return NULL;
-  }
-  uint8_t *der = malloc((size_t)size);
-  unsigned char *end = der; /* i2d moves it behind what it wrote */
-  if (der != NULL && gw_openssl.i2d_X509_NAME(name, &end) != size) {
-    free(der);
-    return NULL;
-  }
-  *length = (size_t)size;
-  return der;
-}
-
-/* The identity of a CA that the client sent, or NULL where it cannot be read. */
-static const gw_issuer *identity_of(X509 *ca) {
-  const gw_issuer *issuer = NULL;
-  size_t name_length = 0;
-  uint8_t *name = name_der(gw_openssl.X509_get_subject_name(ca), &name_length);
-  EVP_PKEY *key = gw_openssl.X509_get_pubkey(ca);
-  BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
-  if (name != NULL && key != NULL && bio != NULL && gw_openssl.i2d_PUBKEY_bio(bio, key) == 1) {
-    char *data = NULL;
-    long size = gw_openssl.BIO_get_mem_data(bio, &data);
-    if (size > 0) {
-      issuer = gw_issuer_intern(name, name_length, (const uint8_t *)data, (size_t)size);
-    }
-  }
-  if (bio != NULL) {
-    (void)gw_openssl.BIO_free(bio);
-  }
-  gw_openssl.EVP_PKEY_free(key);
-  free(name);
-  return issuer;
-}
-
-/* The identity of the CA in |x509|: by pointer where it is the listener's own. */
-static const gw_issuer *issuer_identity(const gw_listener *listener, X509 *x509) {
+/* The identity of the CA |x509| where that is the listener's own, else NULL. */
+static const gw_issuer *own_identity(const gw_listener *listener, const X509 *x509) {
   for (int i = 0; i < listener->count; i++) {
     if (listener->authorities[i].x509 == x509) {
       return listener->authorities[i].identity;
     }
   }
-  return identity_of(x509);
-}
-
-/* Room that the serial of |x509| takes at most as content of a DER INTEGER. */
-static size_t serial_room(X509 *x509) {
-  int length = gw_openssl.ASN1_STRING_length(gw_openssl.X509_get_serialNumber(x509));
-  return length > 0 ? (size_t)length + 1 : 1;
-}
-
-/* Writes the serial of |x509| to |octets| as content of a DER INTEGER (X.690,
- * section 8.3); returns its length. OpenSSL keeps sign and magnitude apart. */
-static size_t write_serial(X509 *x509, uint8_t *octets) {
-  ASN1_INTEGER *serial = gw_openssl.X509_get_serialNumber(x509);
-  int signed_length = gw_openssl.ASN1_STRING_length(serial);
-  size_t length = signed_length > 0 ? (size_t)signed_length : 0;
-  octets[0] = 0;
-  if (length > 0) {
-    memcpy(octets + 1, gw_openssl.ASN1_STRING_get0_data(serial), length);
-  }
-  if (gw_openssl.ASN1_STRING_type(serial) == GW_V_ASN1_NEG_INTEGER) {
-    unsigned carry = 1;
-    for (size_t i = length + 1; i-- > 0;) {
-      carry += (uint8_t)~octets[i];
-      octets[i] = (uint8_t)carry;
-      carry >>= 8;
-    }
-  }
-  return length + 1; /* a redundant leading octet does not matter to the lookup */
+  return NULL;
 }
 
 /* --- chains --- */
 
-static gw_chain *new_chain(size_t count, size_t octets) {
-  gw_chain *chain = malloc(sizeof *chain + count * sizeof *chain->links + octets);
-  if (chain != NULL) {
-    chain->count = 0;
+void gw_chain_free(gw_chain *chain) {
+  while (chain != NULL) {
+    gw_chain *next = chain->next;
+    free(chain->sent);
+    free(chain);
+    chain = next;
   }
-  return chain;
 }
 
-void gw_chain_free(gw_chain *chain) { free(chain); }
-
-gw_chain *gw_chain_from_verified(gw_listener *listener, Cryptography_STACK_OF_X509 *certs) {
-  int total = gw_openssl.sk_X509_num(certs);
-  if (total < 1 || total > MAX_LINKS) {
-    return NULL;
-  }
-  /* The last one is the trust anchor, which no list covers (RFC 5280, section 6.1). */
-  size_t count = (size_t)total - 1;
-  if (listener->rules.check == GW_CHECK_LEAF && count > 1) {
-    count = 1;
-  }
-  size_t room = 0;
-  for (size_t i = 0; i < count; i++) {
-    room += serial_room(gw_openssl.sk_X509_value(certs, (int)i));
-  }
-  gw_chain *chain = new_chain(count, room);
-  if (chain == NULL) {
-    return NULL;
-  }
-  uint8_t *octets = (uint8_t *)(chain->links + count);
-  for (size_t i = 0; i < count; i++) {
-    X509 *subject = gw_openssl.sk_X509_value(certs, (int)i);
-    size_t length = write_serial(subject, octets);
-    chain->links[chain->count++] = (link){
-        .issuer = issuer_identity(listener, gw_openssl.sk_X509_value(certs, (int)i + 1)),
-        .serial = octets,
-        .serial_length = length,
-        .depth = (int)i,
-    };
-    octets += length;
-  }
-  return chain;
-}
-
-/* A chain in the making, of octets that somebody else owns. */
-typedef struct {
-  link links[MAX_LINKS];
-  size_t count;
-} draft;
-
-/* Returns 1, or 0 when there is no room: the chain must not be used then, it would lack what revokes it. */
-static int add_link(draft *draft, link link) {
-  if (draft->count == MAX_LINKS) {
+/* Puts |subject|, signed by |issuer| (NULL where that is not known), before those of |chain|. Returns 1, or 0 without
+ * memory or room: the chain must not be used then, it would lack what revokes it. */
+static int add_link(gw_chain **chain, const gw_listener *listener, X509 *subject, X509 *issuer, int depth) {
+  int count = *chain == NULL ? 1 : (*chain)->count + 1;
+  ASN1_INTEGER *serial = gw_openssl.X509_get_serialNumber(subject);
+  size_t length = (size_t)gw_openssl.ASN1_STRING_length(serial) + 1;
+  gw_chain *link = count > MAX_LINKS ? NULL : malloc(sizeof *link + length);
+  if (link == NULL) {
     return 0;
   }
-  draft->links[draft->count++] = link;
+  *link = (gw_chain){.next = *chain, .count = count, .depth = depth, .serial_length = length};
+  write_serial(serial, link->serial, length);
+  link->issuer = own_identity(listener, issuer);
+  if (link->issuer == NULL && issuer != NULL) {
+    link->issuer = link->sent = identity_of(issuer);
+  }
+  *chain = link;
+  return link->issuer != NULL || issuer == NULL;
+}
+
+int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth) {
+  const gw_listener *listener = verification->listener;
+  X509 *issuer = verification->above;
+  verification->above = certificate;
+  /* No list covers the trust anchor (RFC 5280, section 6.1). */
+  if (depth > 0 && (issuer == NULL || listener->rules.check != GW_CHECK_CHAIN)) {
+    return 1;
+  }
+  if (!add_link(&verification->chain, listener, certificate, issuer, depth)) {
+    return 0;
+  }
+  verification->chain->trusted = issuer == NULL && own_identity(listener, certificate) != NULL;
   return 1;
 }
 
-/* Adds the CA |index| and those above it, each to be looked up at its own issuer. A loop ends for lack of room. */
-static int add_parents(const gw_listener *listener, int index, draft *draft) {
-  int depth = 1;
-  for (int parent; (parent = listener->authorities[index].parent) >= 0; index = parent) {
-    const authority *ca = &listener->authorities[index];
-    if (parent >= listener->count || !add_link(draft, (link){listener->authorities[parent].identity, ca->serial,
-                                                             ca->serial_length, depth++})) {
+/* Adds |leaf|, signed by the listener's CA |index|, and the CAs above it. A loop of CAs ends for lack of room. */
+static int add_path(gw_chain **chain, const gw_listener *listener, X509 *leaf, int index) {
+  X509 *subject = leaf;
+  for (int depth = 0; index >= 0 && (depth == 0 || listener->rules.check == GW_CHECK_CHAIN); depth++) {
+    if (index >= listener->count || !add_link(chain, listener, subject, listener->authorities[index].x509, depth)) {
       return 0;
     }
+    subject = listener->authorities[index].x509;
+    index = listener->authorities[index].parent;
   }
   return 1;
 }
 
-/* Whether |leaf| is itself one of the listener's anchors: then there is nobody above it to revoke it. Its key, which
- * OpenSSL takes long to encode, is asked for only where an anchor has its name. */
-static int is_anchor(const gw_listener *listener, X509 *leaf) {
-  const gw_issuer *identity = NULL;
-  size_t length = 0;
-  int found = 0;
-  uint8_t *name = name_der(gw_openssl.X509_get_subject_name(leaf), &length);
-  for (int i = 0; name != NULL && i < listener->count && !found; i++) {
-    const authority *ca = &listener->authorities[i];
-    if (ca->parent < 0 && ca->name_length == length && memcmp(ca->name, name, length) == 0) {
-      identity = identity != NULL ? identity : identity_of(leaf);
-      found = identity != NULL && ca->identity == identity;
-    }
-  }
-  free(name);
-  return found;
-}
-
-static int draft_from_leaf(const gw_listener *listener, X509 *leaf, const uint8_t *issuer, size_t issuer_length,
-                           const uint8_t *serial, size_t serial_length, draft *draft) {
-  for (int i = 0; i < listener->count; i++) {
-    const authority *ca = &listener->authorities[i];
-    if (ca->name_length != issuer_length || memcmp(ca->name, issuer, issuer_length) != 0) {
-      continue;
-    }
-    if (ca->parent < 0 && is_anchor(listener, leaf)) {
-      draft->count = 0;
-      return 1;
-    }
-    if (!add_link(draft, (link){ca->identity, serial, serial_length, 0}) ||
-        (listener->rules.check == GW_CHECK_CHAIN && !add_parents(listener, i, draft))) {
-      return 0;
-    }
-  }
-  return draft->count > 0 || add_link(draft, (link){NULL, serial, serial_length, 0});
-}
-
-static gw_chain *chain_of(const draft *draft) {
-  size_t room = 0;
-  for (size_t i = 0; i < draft->count; i++) {
-    room += draft->links[i].serial_length;
-  }
-  gw_chain *chain = new_chain(draft->count, room);
-  if (chain == NULL) {
-    return NULL;
-  }
-  uint8_t *octets = (uint8_t *)(chain->links + draft->count);
-  for (; chain->count < draft->count; chain->count++) {
-    const link *from = &draft->links[chain->count];
-    memcpy(octets, from->serial, from->serial_length);
-    chain->links[chain->count] = (link){from->issuer, octets, from->serial_length, from->depth};
-    octets += from->serial_length;
-  }
-  return chain;
+/* Whether |leaf| is itself the anchor |ca|, of the name of its issuer: then there is nobody above it to revoke it. Its
+ * key, which takes some time to find, is asked for only where its own name is that name, too. */
+static int is_anchor(const authority *ca, X509 *leaf, X509_NAME *issuer) {
+  int named = gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(leaf), issuer) == 0;
+  gw_issuer *identity = ca->parent < 0 && named ? identity_of(leaf) : NULL;
+  int same = identity != NULL && gw_issuer_compare(identity, ca->identity) == 0;
+  free(identity);
+  return same;
 }
 
 gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf) {
   gw_chain *chain = NULL;
-  size_t issuer_length = 0;
-  uint8_t *issuer = name_der(gw_openssl.X509_get_issuer_name(leaf), &issuer_length);
-  uint8_t *serial = malloc(serial_room(leaf));
-  if (issuer != NULL && serial != NULL) {
-    draft draft = {.count = 0};
-    size_t serial_length = write_serial(leaf, serial);
-    if (draft_from_leaf(listener, leaf, issuer, issuer_length, serial, serial_length, &draft)) {
-      chain = chain_of(&draft);
+  X509_NAME *issuer = gw_openssl.X509_get_issuer_name(leaf);
+  int trusted = 0, complete = 1;
+  for (int i = listener->count; i-- > 0 && !trusted && complete;) {
+    const authority *ca = &listener->authorities[i];
+    if (gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(ca->x509), issuer) == 0) {
+      trusted = is_anchor(ca, leaf, issuer);
+      complete = trusted || add_path(&chain, listener, leaf, i);
     }
   }
-  free(issuer);
-  free(serial);
+  if (!complete || (chain == NULL && !add_link(&chain, listener, leaf, NULL, 0))) {
+    gw_chain_free(chain);
+    return NULL;
+  }
+  chain->trusted = trusted;
   return chain;
 }
 
 /* --- verdicts --- */
 
-/* What one certificate's list says of it, without policy. */
-static int judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const link *certificate, int64_t now,
-                      gw_verdict *verdict) {
-  const gw_table *table = certificate->issuer == NULL ? NULL : gw_snapshot_table(snapshot, certificate->issuer);
+/* What follows from a verdict that refuses. */
+static const struct {
+  int error_code, counter;
+} CONSEQUENCES[] = {
+    [GW_VERDICT_STALE] = {GW_X509_V_ERR_CRL_HAS_EXPIRED, GW_COUNT_REFUSED_STALE},
+    [GW_VERDICT_NO_LIST] = {GW_X509_V_ERR_UNABLE_TO_GET_CRL, GW_COUNT_REFUSED_NO_LIST},
+    [GW_VERDICT_REVOKED] = {GW_X509_V_ERR_CERT_REVOKED, GW_COUNT_REFUSED_REVOKED},
+};
+
+/* What the list of its issuer says of one certificate, without policy. */
+static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, int64_t now) {
+  gw_verdict verdict = {.verdict = GW_VERDICT_NO_LIST, .depth = link->depth, .entry = {.reason = -1}};
+  const gw_table *table = link->issuer == NULL ? NULL : gw_snapshot_table(snapshot, link->issuer);
   if (table == NULL) {
-    return GW_VERDICT_NO_LIST;
-  }
-  if (gw_table_find(table, certificate->serial, certificate->serial_length, &verdict->entry)) {
-    return GW_VERDICT_REVOKED;
+    return verdict;
   }
   gw_table_meta meta;
   gw_table_get_meta(table, &meta);
-  if (meta.this_update > now + GW_CLOCK_SKEW) {
-    return GW_VERDICT_NO_LIST;
+  int in_force = meta.this_update <= now + GW_CLOCK_SKEW;
+  if (gw_table_find(table, link->serial, link->serial_length, &verdict.entry)) {
+    verdict.verdict = GW_VERDICT_REVOKED;
+  } else if (in_force && meta.next_update != 0 && now - rules->grace > meta.next_update) {
+    verdict.verdict = GW_VERDICT_STALE;
+    verdict.next_update = meta.next_update;
+  } else if (in_force) {
+    verdict.verdict = GW_VERDICT_GOOD;
   }
-  if (meta.next_update != 0 && now - rules->grace > meta.next_update) {
-    verdict->next_update = meta.next_update;
-    return GW_VERDICT_STALE;
-  }
-  return GW_VERDICT_GOOD;
-}
-
-/* The more a verdict weighs, the earlier it decides. */
-static int weight(int kind) {
-  switch (kind) {
-    case GW_VERDICT_REVOKED:
-      return 3;
-    case GW_VERDICT_NO_LIST:
-      return 2;
-    case GW_VERDICT_STALE:
-      return 1;
-    default:
-      return 0;
-  }
-}
-
-static int error_of(int kind) {
-  switch (kind) {
-    case GW_VERDICT_REVOKED:
-      return GW_X509_V_ERR_CERT_REVOKED;
-    case GW_VERDICT_NO_LIST:
-      return GW_X509_V_ERR_UNABLE_TO_GET_CRL;
-    case GW_VERDICT_STALE:
-      return GW_X509_V_ERR_CRL_HAS_EXPIRED;
-    default:
-      return 0;
-  }
+  return verdict;
 }
 
 int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, const gw_chain *chain, int64_t now,
                    gw_verdict *verdict) {
-  gw_verdict worst = {.verdict = GW_VERDICT_GOOD, .entry = {.reason = -1}};
-  for (size_t i = 0; i < chain->count; i++) {
-    gw_verdict found = {.entry = {.reason = -1}, .depth = chain->links[i].depth};
-    found.verdict = judge_link(&listener->rules, snapshot, &chain->links[i], now, &found);
-    if (weight(found.verdict) > weight(worst.verdict)) {
-      worst = found;
+  const gw_rules *rules = &listener->rules;
+  *verdict = (gw_verdict){.verdict = GW_VERDICT_GOOD, .entry = {.reason = -1}};
+  for (const gw_chain *link = chain; link != NULL && !chain->trusted; link = link->next) {
+    gw_verdict found = judge_link(rules, snapshot, link, now);
+    if (found.verdict > verdict->verdict || (found.verdict == verdict->verdict && found.depth < verdict->depth)) {
+      *verdict = found;
     }
   }
-  gw_count(gw_world_counters(listener->world), GW_COUNT_LOOKUPS, chain->count);
-  worst.error_code = error_of(worst.verdict);
-  worst.let_in = worst.verdict == GW_VERDICT_GOOD ||
-                 (worst.verdict != GW_VERDICT_REVOKED && listener->rules.on_unavailable != GW_UNAVAILABLE_REJECT);
-  *verdict = worst;
-  return worst.let_in;
-}
-
-/* --- the callback --- */
-
-/* Ends the handshake: OpenSSL sends the alert that belongs to |error_code|. */
-static int refuse(X509_STORE_CTX *ctx, gw_verification *verification, int error_code) {
-  if (verification->leaf_der == NULL) {
-    X509 *leaf = gw_openssl.X509_STORE_CTX_get0_cert(ctx);
-    if (leaf != NULL) {
-      verification->leaf_der = gw_x509_der(leaf, &verification->leaf_der_length);
-    }
-  }
-  gw_openssl.X509_STORE_CTX_set_error(ctx, error_code);
-  return 0;
-}
-
-static int refuse_untrusted(X509_STORE_CTX *ctx, gw_verification *verification, int error_code) {
-  verification->verdict = (gw_verdict){.verdict = GW_VERDICT_UNTRUSTED,
-                                       .depth = gw_openssl.X509_STORE_CTX_get_error_depth(ctx),
-                                       .error_code = error_code,
-                                       .entry = {.reason = -1}};
-  return refuse(ctx, verification, error_code);
-}
-
-/* The chain that OpenSSL has just verified, or NULL. */
-static gw_chain *verified_chain(gw_listener *listener, X509_STORE_CTX *ctx) {
-  Cryptography_STACK_OF_X509 *certs = gw_openssl.X509_STORE_CTX_get1_chain(ctx);
-  if (certs == NULL) {
-    return NULL;
-  }
-  gw_chain *chain = gw_chain_from_verified(listener, certs);
-  for (int i = gw_openssl.sk_X509_num(certs); i-- > 0;) {
-    gw_openssl.X509_free(gw_openssl.sk_X509_value(certs, i));
-  }
-  gw_openssl.sk_X509_free(certs);
-  return chain;
+  gw_count(gw_world_counters(listener->world), GW_COUNT_LOOKUPS, chain->trusted ? 0 : (uint64_t)chain->count);
+  int forgivable = verdict->verdict != GW_VERDICT_REVOKED && rules->on_unavailable != GW_UNAVAILABLE_REJECT;
+  verdict->let_in = verdict->verdict == GW_VERDICT_GOOD || forgivable;
+  verdict->error_code = CONSEQUENCES[verdict->verdict].error_code;
+  return verdict->let_in;
 }
 
 void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
-  static const int refused[] = {[GW_VERDICT_REVOKED] = GW_COUNT_REFUSED_REVOKED,
-                                [GW_VERDICT_NO_LIST] = GW_COUNT_REFUSED_NO_LIST,
-                                [GW_VERDICT_STALE] = GW_COUNT_REFUSED_STALE};
-  if (verdict->verdict < GW_VERDICT_REVOKED || verdict->verdict > GW_VERDICT_STALE) {
+  if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) {
     return;
   }
   if (!verdict->let_in) {
-    gw_count(gw_world_counters(listener->world), refused[verdict->verdict], 1);
+    gw_count(gw_world_counters(listener->world), CONSEQUENCES[verdict->verdict].counter, 1);
   } else if (listener->rules.on_unavailable == GW_UNAVAILABLE_ACCEPT) {
     gw_count(gw_world_counters(listener->world), GW_COUNT_ACCEPTED_UNCHECKED, 1);
   }
 }
 
-/* OpenSSL calls it for each error it finds, and, once all signatures are
- * verified, for each certificate from the anchor down with |ok| = 1: at depth 0
- * the whole chain is good in OpenSSL's eyes. Whatever goes wrong here refuses. */
+/* --- the callback --- */
+
+/* OpenSSL calls it for each error it finds, and, once it has found none, with |ok| = 1 for each certificate from the
+ * anchor down: at depth 0 the whole chain is good in OpenSSL's eyes. Whatever goes wrong here refuses: the handshake
+ * ends with the alert that belongs to the error. */
 static int on_verify(int ok, X509_STORE_CTX *ctx) {
   gw_verification *verification = current;
   if (verification == NULL) {
     gw_openssl.X509_STORE_CTX_set_error(ctx, GW_X509_V_ERR_UNSPECIFIED);
     return 0;
   }
-  if (!ok) {
-    return refuse_untrusted(ctx, verification, gw_openssl.X509_STORE_CTX_get_error(ctx));
-  }
   gw_listener *listener = verification->listener;
-  if (gw_openssl.X509_STORE_CTX_get_error_depth(ctx) > 0 || listener->rules.check == GW_CHECK_OFF) {
+  gw_verdict *verdict = &verification->verdict;
+  int depth = gw_openssl.X509_STORE_CTX_get_error_depth(ctx);
+  if (ok && listener->rules.check == GW_CHECK_OFF) {
     return 1;
   }
-  gw_chain_free(verification->chain);
-  verification->chain = verified_chain(listener, ctx);
-  if (verification->chain == NULL) {
-    return refuse_untrusted(ctx, verification, GW_X509_V_ERR_OUT_OF_MEM);
+  if (!ok || !gw_chain_extend(verification, gw_openssl.X509_STORE_CTX_get_current_cert(ctx), depth)) {
+    int error_code = ok ? GW_X509_V_ERR_OUT_OF_MEM : gw_openssl.X509_STORE_CTX_get_error(ctx);
+    *verdict = (gw_verdict){
+        .verdict = GW_VERDICT_UNTRUSTED, .depth = depth, .error_code = error_code, .entry = {.reason = -1}};
+    gw_chain_free(verification->chain); /* a part of one must not be judged */
+    verification->chain = NULL;
+  } else if (depth > 0) {
+    return 1;
+  } else {
+    gw_snapshot *snapshot = gw_world_snapshot(listener->world);
+    (void)gw_chain_judge(listener, snapshot, verification->chain, time(NULL), verdict);
+    gw_snapshot_free(snapshot);
+    gw_verdict_count(listener, verdict);
   }
-  gw_snapshot *snapshot = gw_world_snapshot(listener->world);
-  int let_in = gw_chain_judge(listener, snapshot, verification->chain, time(NULL), &verification->verdict);
-  gw_snapshot_free(snapshot);
-  gw_verdict_count(listener, &verification->verdict);
-  if (!let_in) {
-    return refuse(ctx, verification, verification->verdict.error_code);
-  }
-  if (verification->verdict.verdict != GW_VERDICT_GOOD) {
+  if (verdict->verdict != GW_VERDICT_GOOD && verification->leaf_der == NULL) {
     X509 *leaf = gw_openssl.X509_STORE_CTX_get0_cert(ctx);
-    verification->leaf_der = leaf == NULL ? NULL : gw_x509_der(leaf, &verification->leaf_der_length);
+    verification->leaf_der = gw_x509_der(leaf, &verification->leaf_der_length);
   }
-  return 1;
+  if (!verdict->let_in) {
+    gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);
+  }
+  return verdict->let_in;
 }
 
 void gw_listener_arm(void *ssl_ctx, int mode) { gw_openssl.SSL_CTX_set_verify(ssl_ctx, mode, on_verify); }

@@ -18,12 +18,13 @@
 enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };
 enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
 
+/* Of several certificates, the one with the greatest of these decides. */
 enum {
   GW_VERDICT_NONE,       /* nothing was asked: no client certificate, or check = off */
   GW_VERDICT_GOOD,       /* covered by fresh lists, in none of them */
-  GW_VERDICT_REVOKED,    /* in a list */
-  GW_VERDICT_NO_LIST,    /* a certificate of the chain is covered by no list */
-  GW_VERDICT_STALE,      /* its list has expired, grace included */
+  GW_VERDICT_STALE,      /* the list of a certificate of the chain has expired, grace included */
+  GW_VERDICT_NO_LIST,    /* one is covered by no list */
+  GW_VERDICT_REVOKED,    /* one is in a list */
   GW_VERDICT_UNTRUSTED   /* OpenSSL refused the chain before revocation was asked: see error_code */
 };
 
@@ -54,30 +55,26 @@ const gw_rules *gw_listener_rules(const gw_listener *listener);
 gw_world *gw_listener_world(const gw_listener *listener);
 
 /* gw_listener_add_ca tells of a CA certificate that stands in the listener's
- * store. |x509| is the X509 object in that store, kept alive by it: chains that
- * OpenSSL builds end in this very object, so that its identity costs a pointer
- * comparison. |serial| is the content of its serialNumber INTEGER; |parent| the
- * index of the CA that issued it, or -1 for one that issued itself. Returns its
- * index (from 0), or -1 with |error|. */
-int gw_listener_add_ca(gw_listener *listener, void *x509, const uint8_t *name, size_t name_length, const uint8_t *key,
-                       size_t key_length, const uint8_t *serial, size_t serial_length, int parent, gw_error *error);
+ * store. |x509| is the X509 object in that store, kept alive by it as long as
+ * chains are made: those that OpenSSL builds end in this very object, so that its
+ * identity costs a pointer comparison. |parent| is the index of the CA that
+ * issued it, or -1 for one that issued itself. Returns its index (from 0), or -1
+ * without memory or where it cannot be read. */
+int gw_listener_add_ca(gw_listener *listener, void *x509, int parent);
 
 /* gw_listener_arm sets the verify callback of this extension on |ssl_ctx|, with
  * |mode| (SSL_VERIFY_PEER and so on). */
 void gw_listener_arm(void *ssl_ctx, int mode);
 
-/* What is remembered of a verified client; malloc'd, owned by the connection. */
+/* What is remembered of a verified client; malloc'd, owned by the connection. It
+ * borrows from its listener, which must outlive it. */
 typedef struct gw_chain gw_chain;
 void gw_chain_free(gw_chain *chain);
 
-/* gw_chain_from_verified makes the chain of the certificates that OpenSSL has
- * just verified. |certs| is borrowed. NULL without memory or where an identity cannot be read. */
-gw_chain *gw_chain_from_verified(gw_listener *listener, Cryptography_STACK_OF_X509 *certs);
-
-/* gw_chain_from_leaf makes it from the leaf alone, as a resumed session has it:
- * the issuers are the listener's CAs of the leaf's issuer name, and where there
- * are several, each has to agree. NULL without memory, or with more of them than
- * a chain holds: the client must be refused then. */
+/* gw_chain_from_leaf makes the chain of the leaf alone, as a resumed session has
+ * it: the issuers are the listener's CAs of the leaf's issuer name, and where
+ * there are several, each has to agree. NULL without memory, or with more of them
+ * than a chain holds: the client must be refused then. */
 gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf);
 
 /* A list whose thisUpdate is further ahead than this, in seconds, is not in force yet. */
@@ -99,17 +96,24 @@ typedef struct {
   gw_listener *listener;
   gw_verdict verdict;
   gw_chain *chain;
+  X509 *above;       /* the callback's: the certificate that it was called for before */
   uint8_t *leaf_der; /* malloc'd, NULL unless refused or let in unchecked */
   size_t leaf_der_length;
 } gw_verification;
 void gw_verify_begin(gw_verification *verification);
 void gw_verify_end(void);
 
+/* gw_chain_extend takes the next |certificate| of a chain that OpenSSL has
+ * verified, from the trust anchor down to the leaf, which has |depth| 0. Returns
+ * 1, or 0 without memory or room or where an issuer cannot be read: the chain must
+ * not be used then. The certificate must live until the next call. */
+int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth);
+
 /* gw_verdict_count counts a verdict that is acted upon: refused, or let in
  * unchecked. Who is let in to wait counts when that is over. */
 void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict);
 
-/* gw_x509_der returns the DER of |x509|, malloc'd, or NULL. */
+/* gw_x509_der returns the DER of |x509|, malloc'd, or NULL; of NULL it is NULL. */
 uint8_t *gw_x509_der(X509 *x509, size_t *length);
 
 #endif

@@ -12,20 +12,22 @@
 #include "error.h"
 #include "revoked.h"
 
-/* A CRL issuer: name and key together, interned for the life of the process, so
- * that a pointer compares like the identity (RFC 5280, section 6.3: a list of
- * another key of the same name does not count). */
-typedef struct gw_issuer gw_issuer;
-
-enum { GW_ISSUERS_MAX = 65536 };
-
-/* gw_issuer_intern returns the issuer of this name and key (DER of Name and of
- * SubjectPublicKeyInfo, copied), or NULL without memory or past
- * GW_ISSUERS_MAX. Never freed. Thread-safe. */
-const gw_issuer *gw_issuer_intern(const uint8_t *name, size_t name_length, const uint8_t *key, size_t key_length);
+/* A CRL issuer: name and key together, the DER of its Name and of its
+ * SubjectPublicKeyInfo (RFC 5280, section 6.3: a list of another key of the same
+ * name does not count). Borrows the octets, which decide alone: two issuers are
+ * one when all of them are the same. */
+typedef struct {
+  const uint8_t *name;
+  size_t name_length;
+  const uint8_t *key;
+  size_t key_length;
+} gw_issuer;
 
 typedef struct gw_world gw_world;
 typedef struct gw_snapshot gw_snapshot;
+
+/* gw_issuer_compare returns 0 when |a| and |b| are one issuer, else less or more than 0: an order of all issuers. */
+int gw_issuer_compare(const gw_issuer *a, const gw_issuer *b);
 
 /* gw_world_new makes a world without tables, or NULL. gw_world_free releases it
  * (NULL is fine). |counters| is borrowed and may be NULL. */

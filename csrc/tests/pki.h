@@ -119,18 +119,10 @@ static inline void publish(gw_world *world, size_t count, gw_table *const *table
 #define PUBLISH(world, ...) \
   publish((world), sizeof((gw_table *[]){__VA_ARGS__}) / sizeof(gw_table *), (gw_table *[]){__VA_ARGS__})
 
-/* register_ca tells |listener| of |ca|, whose serial number is the one octet |serial|; returns its index. */
-static inline int register_ca(gw_listener *listener, const identity *ca, uint8_t serial, int parent) {
-  unsigned char *name = NULL, *key = NULL;
-  int name_length = i2d_X509_NAME(X509_get_subject_name(ca->certificate), &name);
-  int key_length = i2d_PUBKEY(ca->key, &key);
-  CHECK(name_length > 0 && key_length > 0);
-  gw_error error = {""};
-  int index = gw_listener_add_ca(listener, ca->certificate, name, (size_t)name_length, key, (size_t)key_length, &serial,
-                                 1, parent, &error);
+/* register_ca tells |listener| of |ca|; returns its index. */
+static inline int register_ca(gw_listener *listener, const identity *ca, int parent) {
+  int index = gw_listener_add_ca(listener, ca->certificate, parent);
   CHECK(index >= 0);
-  OPENSSL_free(name);
-  OPENSSL_free(key);
   return index;
 }
 

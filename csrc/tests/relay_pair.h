@@ -80,14 +80,7 @@ static inline gw_listener *make_listener(stage *on, int check, int disconnect_re
   gw_rules rules = {.check = check, .on_unavailable = GW_UNAVAILABLE_ACCEPT, .disconnect_revoked = disconnect_revoked};
   gw_listener *made = gw_listener_new(on->world, &rules);
   CHECK(made != NULL);
-  unsigned char *name = NULL, *key = NULL;
-  int name_length = i2d_X509_NAME(X509_get_subject_name(on->ca), &name);
-  int key_length = i2d_PUBKEY(on->key, &key);
-  CHECK(name_length > 0 && key_length > 0);
-  CHECK(gw_listener_add_ca(made, on->ca, name, (size_t)name_length, key, (size_t)key_length, (const uint8_t *)"\x01", 1,
-                           -1, NULL) == 0);
-  OPENSSL_free(name);
-  OPENSSL_free(key);
+  CHECK(gw_listener_add_ca(made, on->ca, -1) == 0);
   return made;
 }
 

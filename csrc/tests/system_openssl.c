@@ -22,9 +22,6 @@ static long gw_test_status_arg(SSL_CTX *ctx, void *argument) {
 static long gw_test_status_response(SSL *ssl, unsigned char *response, int length) {
   return SSL_set_tlsext_status_ocsp_resp(ssl, response, length);
 }
-static int gw_test_sk_num(STACK_OF(X509) *stack) { return sk_X509_num(stack); }
-static X509 *gw_test_sk_value(STACK_OF(X509) *stack, int index) { return sk_X509_value(stack, index); }
-static void gw_test_sk_free(STACK_OF(X509) *stack) { sk_X509_free(stack); }
 
 #undef OPENSSL_malloc
 #undef OPENSSL_free
@@ -32,18 +29,12 @@ static void gw_test_sk_free(STACK_OF(X509) *stack) { sk_X509_free(stack); }
 #undef SSL_CTX_set_tlsext_status_cb
 #undef SSL_CTX_set_tlsext_status_arg
 #undef SSL_set_tlsext_status_ocsp_resp
-#undef sk_X509_num
-#undef sk_X509_value
-#undef sk_X509_free
 #define OPENSSL_malloc gw_test_malloc
 #define OPENSSL_free gw_test_free
 #define BIO_get_mem_data gw_test_get_mem_data
 #define SSL_CTX_set_tlsext_status_cb gw_test_status_cb
 #define SSL_CTX_set_tlsext_status_arg gw_test_status_arg
 #define SSL_set_tlsext_status_ocsp_resp gw_test_status_response
-#define sk_X509_num gw_test_sk_num
-#define sk_X509_value gw_test_sk_value
-#define sk_X509_free gw_test_sk_free
 
 void use_system_openssl(void) {
   int index = 0;

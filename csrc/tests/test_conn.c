@@ -257,6 +257,20 @@ static void raw_end(client *end, gateway *door, const void *octets, size_t lengt
   CHECK(send(end->fd, octets, length, MSG_NOSIGNAL) == (ssize_t)length);
 }
 
+/* As OpenSSL itself has it: nobody stands above an anchor, and no list covers it. */
+static void a_client_that_is_a_trust_anchor_is_let_in_without_a_list(void) {
+  for (int i = 0; i < 2; i++) {
+    gateway door;
+    client end;
+    gateway_open(&door, WHOLE_CHAIN, REQUIRED);
+    client_open(&end, &door, VERSIONS[i], &door.root, NULL);
+    CHECK(shake(&end) == GW_HANDSHAKE_DONE && gw_conn_judge(end.conn) == 1);
+    CHECK(info_of(&end).verdict.verdict == GW_VERDICT_GOOD && door.counters[GW_COUNT_LOOKUPS] == 0);
+    (void)client_close(&end);
+    gateway_close(&door);
+  }
+}
+
 static void garbage_fails_with_a_reason(void) {
   gateway door;
   client end;
@@ -440,6 +454,7 @@ int main(void) {
   RUN(without_a_client_certificate_nothing_is_asked);
   RUN(where_one_is_required_a_client_without_certificate_is_refused);
   RUN(with_check_off_nothing_is_looked_up);
+  RUN(a_client_that_is_a_trust_anchor_is_let_in_without_a_list);
   RUN(garbage_fails_with_a_reason);
   RUN(half_a_client_hello_waits_for_the_rest);
   RUN(a_client_that_leaves_at_once_is_a_failure_with_a_reason);

@@ -47,8 +47,8 @@ static inline void gateway_open(gateway *door, gw_rules rules, int mode) {
   CHECK(door->world != NULL);
   door->listener = gw_listener_new(door->world, &rules);
   CHECK(door->listener != NULL);
-  CHECK(register_ca(door->listener, &door->root, 1, -1) == 0);
-  CHECK(register_ca(door->listener, &door->middle, 2, 0) == 1);
+  CHECK(register_ca(door->listener, &door->root, -1) == 0);
+  CHECK(register_ca(door->listener, &door->middle, 0) == 1);
   door->context = SSL_CTX_new(TLS_server_method());
   CHECK(door->context != NULL);
   X509_STORE *store = SSL_CTX_get_cert_store(door->context);

@@ -95,26 +95,23 @@ class Listener:
         pointer = lib.gw_listener_new(world.pointer, rules)
         self.pointer = owned(pointer, lib.gw_listener_free)
 
-    def add_ca(self, x509: int, *, name: bytes, key: bytes, serial: bytes, parent: int | None) -> int:
+    def add_ca(self, x509: int, *, parent: int | None) -> int:
         """Tell of a CA certificate in the listener's store, by the address of its X509 object.
 
         Args:
             x509: the address; the object must live as long as the listener's contexts.
-            name: DER of its subject.
-            key: DER of its SubjectPublicKeyInfo.
-            serial: content octets of its serialNumber.
             parent: index of the CA that issued it; None if it issued itself.
 
         Returns:
             Its index, counted from 0.
         """
-        error = new_error()
-        blobs = [item for blob in (name, key, serial) for item in (ffi.from_buffer(blob), len(blob))]
         index = lib.gw_listener_add_ca(
-            self.pointer, ffi.cast("void *", x509), *blobs, -1 if parent is None else parent, error
+            self.pointer, ffi.cast("void *", x509), -1 if parent is None else parent
         )
         if index < 0:
-            raise GatewayError(f"a CA certificate cannot be registered: {error_text(error)}")
+            raise GatewayError(
+                "a CA certificate cannot be registered: no memory, or OpenSSL cannot encode it"
+            )
         return int(index)
 
 

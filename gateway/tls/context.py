@@ -17,7 +17,6 @@ from OpenSSL.crypto import X509
 
 from gateway import native
 from gateway.errors import ConfigError
-from gateway.names import issuer_id
 from gateway.signature import certificate_fault
 from gateway.tls import openssl
 
@@ -133,13 +132,8 @@ def enter_process(
         gauge=(counters, gauge),
     )
     for ca in server.client_cas:
-        identity = issuer_id(ca.certificate)
         listener.add_ca(
-            openssl.certificate_address(ca.stored),
-            name=identity.name,
-            key=identity.key,
-            serial=native.serial_octets(ca.certificate.serial_number),
-            parent=_issuer_index(ca.certificate, server.client_cas),
+            openssl.certificate_address(ca.stored), parent=_issuer_index(ca.certificate, server.client_cas)
         )
     slot = native.StapleSlot(counters)
     slot.attach(server.address)
