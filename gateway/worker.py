@@ -125,21 +125,19 @@ class Worker:
     async def run(self) -> None:
         """Serve until told to stop, then until the last connection has ended or time is up."""
         with trio.open_signal_receiver(publish.STOP) as signals, self._relay:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._follow_control)
-                async with trio.open_nursery() as sessions:
-                    nursery.start_soon(self._follow_relay, nursery, sessions)
-                    sessions.start_soon(self._open)
+            # The outer one: whom the relay tells of may come until it has been stopped.
+            async with trio.open_nursery() as sessions:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._follow_control)
+                    nursery.start_soon(self._follow_relay, sessions)
+                    nursery.start_soon(self._open)
                     await anext(signals)
-                    deadline = trio.current_time() + self._post.config.drain_timeout
-                    sessions.cancel_scope.deadline = deadline
                     self._stopping = True
                     self._ready.set()
                     self._relay.stop_listening()
-                    while self._numbers[Counter.HANDSHAKING]:  # noqa: ASYNC110 - as in _drain
-                        await trio.sleep(_LOOK)
-                await self._drain(deadline)
-                nursery.cancel_scope.cancel()
+                    await self._drain()
+                    nursery.cancel_scope.cancel()
+                sessions.cancel_scope.cancel()
 
     async def _open(self) -> None:
         """Let clients come in once the lists are there, or have been tried."""
@@ -221,7 +219,7 @@ class Worker:
             except trio.BrokenResourceError:
                 return
 
-    async def _follow_relay(self, nursery: trio.Nursery, sessions: trio.Nursery) -> None:
+    async def _follow_relay(self, sessions: trio.Nursery) -> None:
         """Look at those whom the relay does not serve to the end by itself."""
         while True:
             await trio.lowlevel.wait_readable(self._relay.fileno())
@@ -234,7 +232,7 @@ class Worker:
                 if event.conn is None:
                     _log_end(self._log, event)
                 else:
-                    nursery.start_soon(self._reach_broker, event.conn)
+                    sessions.start_soon(self._reach_broker, event.conn)
 
     def _door_of(self, listener: native.Listener) -> session.Door:
         return next(door for door in self._doors if door.listener is listener)
@@ -256,9 +254,10 @@ class Worker:
             conn.close()
             self._refused -= 1
 
-    async def _drain(self, deadline: float) -> None:
-        with trio.CancelScope(deadline=deadline):
-            while len(self._relay) or self._refused:  # noqa: ASYNC110 - the relay is C and sets no trio.Event
+    async def _drain(self) -> None:
+        with trio.move_on_after(self._post.config.drain_timeout):
+            # The relay is C and sets no trio.Event.
+            while self._numbers[Counter.HANDSHAKING] or len(self._relay) or self._refused:  # noqa: ASYNC110
                 await trio.sleep(_LOOK)
         if len(self._relay):
             self._log.warning("drain timed out", closing=len(self._relay))

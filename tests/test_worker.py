@@ -91,7 +91,7 @@ class Doorman:
         monkeypatch.setattr(trio.lowlevel, "wait_readable", once)
         monkeypatch.setattr(self.worker._relay, "arrivals", lambda: iter(told))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.worker._follow_relay, nursery, nursery)
+            nursery.start_soon(self.worker._follow_relay, nursery)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
 
