@@ -23,7 +23,6 @@ SOURCES = [
     "relay_link",
     "relay_loop",
     "relay",
-    "process",
 ]
 # What the glue includes; `depends` has every header, so that none goes unnoticed.
 PUBLIC = [
@@ -37,7 +36,6 @@ PUBLIC = [
     "conn",
     "front",
     "relay",
-    "process",
 ]
 
 # -Werror=incompatible-pointer-types: a cdef that drifts from the headers is
@@ -50,7 +48,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((root / "gateway.cdef.h").read_text())
 ffibuilder.set_source(
     "gateway._native",
-    "\n".join(f'#include "{name}.h"' for name in PUBLIC),
+    "\n".join(["#include <sys/prctl.h>", *(f'#include "{name}.h"' for name in PUBLIC)]),
     sources=[f"csrc/{name}.c" for name in SOURCES],
     depends=[f"csrc/{header.name}" for header in sorted(root.glob("*.h"))],
     include_dirs=["csrc"],

@@ -32,11 +32,12 @@ enum {
 void gw_count(uint64_t *page, int which, uint64_t delta);
 
 /* openssl_table.h */
-int gw_openssl_count(void);
-const char *gw_openssl_name(int index);
-const char *gw_openssl_type(int index);
-int gw_openssl_set(int index, void *function);
-int gw_openssl_ready(void);
+typedef struct {
+  const char *name;
+  const char *type;
+  void *address;
+} gw_openssl_slot;
+extern const gw_openssl_slot gw_openssl_slots[];
 
 /* revoked.h */
 typedef struct {
@@ -216,5 +217,6 @@ int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int p
 size_t gw_front_count(const gw_front *front);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
-/* process.h */
-int gw_die_with_parent(int parent);
+/* sys/prctl.h */
+#define PR_SET_PDEATHSIG ...
+int prctl(int option, ...);

@@ -69,7 +69,7 @@ struct gw_openssl {
 };
 #undef GW_OPENSSL_MEMBER
 
-/* gw_openssl holds the functions; valid once gw_openssl_ready() is 1. Written
+/* gw_openssl holds the functions; valid once every slot has been filled. Written
  * only at import, before any thread starts. */
 extern struct gw_openssl gw_openssl;
 
@@ -93,19 +93,13 @@ enum {
   GW_SSL_UNEXPECTED_EOF = 20 << 23 | 294
 };
 
-/* gw_openssl_count returns the number of functions in the table. */
-int gw_openssl_count(void);
-
-/* gw_openssl_name returns the name of function |index|, or NULL out of range; static storage. */
-const char *gw_openssl_name(int index);
-
-/* gw_openssl_type returns the C type of function |index| without white space, or NULL; static storage. */
-const char *gw_openssl_type(int index);
-
-/* gw_openssl_set stores the address of function |index|; 1, or 0 if the index or the address is no good. */
-int gw_openssl_set(int index, void *function);
-
-/* gw_openssl_ready returns 1 when every function has an address. */
-int gw_openssl_ready(void);
+/* gw_openssl_slots has every function of the table, and after the last one a slot without a name. Who fills the table
+ * stores the address of each function, of this type and not NULL, where |address| points to. */
+typedef struct {
+  const char *name;
+  const char *type; /* in C, white space aside; static storage like the name */
+  void *address;    /* of the member of gw_openssl, which is a function pointer; POSIX gives it a data pointer's size */
+} gw_openssl_slot;
+extern const gw_openssl_slot gw_openssl_slots[];
 
 #endif

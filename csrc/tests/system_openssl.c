@@ -37,15 +37,13 @@ static long gw_test_status_response(SSL *ssl, unsigned char *response, int lengt
 #define SSL_set_tlsext_status_ocsp_resp gw_test_status_response
 
 void use_system_openssl(void) {
-  int index = 0;
+  const gw_openssl_slot *slot = gw_openssl_slots;
 #define GW_FILL(name, result, parameters)                 \
   do {                                                    \
-    void *address = NULL;                                 \
     __typeof__(&name) function = &name;                   \
-    memcpy(&address, &function, sizeof address);          \
-    CHECK(gw_openssl_set(index++, address));              \
+    memcpy(slot++->address, &function, sizeof function);  \
   } while (0);
   GW_OPENSSL_FUNCTIONS(GW_FILL)
 #undef GW_FILL
-  CHECK(gw_openssl_ready());
+  CHECK(slot->name == NULL);
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -353,4 +355,7 @@ class Relay:
 
 def die_with_parent(parent: int) -> bool:
     """Have the kernel kill this process when its parent dies; False if that has happened already."""
-    return bool(lib.gw_die_with_parent(parent))
+    if lib.prctl(lib.PR_SET_PDEATHSIG, ffi.cast("unsigned long", signal.SIGKILL)) != 0:
+        return False
+    # The parent may have died before prctl took effect: nobody would tell us.
+    return os.getppid() == parent

@@ -18,6 +18,8 @@ from gateway.errors import UnsupportedOpenSSLError
 from gateway.native import ffi, lib
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from OpenSSL.crypto import X509
     from OpenSSL.SSL import Context
 
@@ -55,9 +57,9 @@ def install() -> None:
         UnsupportedOpenSSLError: a function is missing or has another type, or a
             constant another value: names it and the versions that work.
     """
-    for index in range(lib.gw_openssl_count()):
-        name = bytes(ffi.string(lib.gw_openssl_name(index))).decode()
-        expected = _spelling(bytes(ffi.string(lib.gw_openssl_type(index))).decode())
+    for slot in _slots():
+        name = bytes(ffi.string(slot.name)).decode()
+        expected = _spelling(bytes(ffi.string(slot.type)).decode())
         try:
             function = _binding.ffi.addressof(_binding.lib, name)
         except AttributeError as exc:
@@ -66,14 +68,13 @@ def install() -> None:
         if found != expected:
             raise _unsupported(f"its {name} is {found}, expected {expected}")
         address = int(_binding.ffi.cast("uintptr_t", function))
-        if not lib.gw_openssl_set(index, ffi.cast("void *", address)):
+        if not address:
             raise _unsupported(f"its {name} has no address")
+        ffi.cast("uintptr_t *", slot.address)[0] = address
     for name, value in _CONSTANTS.items():
         # The binding leaves out what it does not use itself: absence is no drift.
         if (found_value := getattr(_binding.lib, name, value)) != value:
             raise _unsupported(f"its {name} is {found_value}, expected {value}")
-    if not lib.gw_openssl_ready():
-        raise _unsupported("the function table is not complete")
 
 
 def context_address(context: Context) -> int:
@@ -90,6 +91,15 @@ def set_groups(context: Context, groups: str) -> bool:
     """Set the key exchange groups (RFC 8446, section 4.2.7), colon-separated; False if OpenSSL refuses."""
     pointer = context._context  # noqa: SLF001 - likewise
     return bool(_binding.lib.SSL_CTX_set1_curves_list(pointer, groups.encode()))
+
+
+def _slots() -> Iterator[Any]:
+    """The gw_openssl_slot of each function in the extension's table."""
+    slots = lib.gw_openssl_slots
+    index = 0
+    while slots[index].name != ffi.NULL:
+        yield slots[index]
+        index += 1
 
 
 def _spelling(c_type: str) -> str:
