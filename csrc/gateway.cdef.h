@@ -112,7 +112,7 @@ void gw_listener_arm(void *ssl_ctx, int mode);
 typedef struct gw_staple gw_staple;
 gw_staple *gw_staple_new(uint64_t *counters);
 void gw_staple_free(gw_staple *staple);
-int gw_staple_set(gw_staple *staple, const uint8_t *der, size_t length, int64_t expires);
+void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t expires);
 int gw_staple_attach(gw_staple *staple, void *ssl_ctx);
 
 /* conn.h */

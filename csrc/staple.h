@@ -6,7 +6,6 @@
 #ifndef GW_STAPLE_H
 #define GW_STAPLE_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 typedef struct gw_staple gw_staple;
@@ -16,10 +15,10 @@ typedef struct gw_staple gw_staple;
 gw_staple *gw_staple_new(uint64_t *counters);
 void gw_staple_free(gw_staple *staple);
 
-/* gw_staple_set puts |der| (copied) in force until |expires| (seconds since
- * 1970, UTC), or empties the slot where |length| is 0. 1, or 0 without memory or over INT_MAX,
- * and the old one in force. Thread-safe. */
-int gw_staple_set(gw_staple *staple, const uint8_t *der, size_t length, int64_t expires);
+/* gw_staple_set puts |der| (borrowed until the next call, or for as long as the slot lives) in force until |expires|
+ * (seconds since 1970, UTC), or empties the slot where |length| is 0. When it returns, nobody reads the one before any
+ * more. Thread-safe. */
+void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t expires);
 
 /* gw_staple_attach makes |ssl_ctx| staple from this slot, which it borrows. 1, or 0 when OpenSSL refused. */
 int gw_staple_attach(gw_staple *staple, void *ssl_ctx);

@@ -125,6 +125,7 @@ class StapleSlot:
 
     def __init__(self, counters: mmap | None = None) -> None:
         self._counters = counters
+        self._octets: Any = None
         page = ffi.NULL if counters is None else ffi.cast("uint64_t *", ffi.from_buffer(counters))
         self.pointer = owned(lib.gw_staple_new(page), lib.gw_staple_free)
 
@@ -135,8 +136,9 @@ class StapleSlot:
 
     def set(self, der: bytes, expires: int) -> None:
         """Staple `der` until `expires` (seconds since 1970); empty bytes for none."""
-        if not lib.gw_staple_set(self.pointer, ffi.from_buffer(der), len(der), expires):
-            raise MemoryError
+        octets = ffi.from_buffer(der)
+        lib.gw_staple_set(self.pointer, octets, len(der), expires)
+        self._octets = octets  # C borrows them until it has others
 
 
 @dataclass(frozen=True, slots=True)
