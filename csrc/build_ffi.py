@@ -18,7 +18,6 @@ SOURCES = [
     "staple",
     "conn",
     "admission",
-    "brokers",
     "front",
     "relay_link",
     "relay_loop",

@@ -1,8 +1,6 @@
 #include "conn.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,10 +33,8 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
   }
   gw_openssl.SSL_set_accept_state(conn->ssl);
   conn->fd = fd;
-  socklen_t length = sizeof conn->address;
-  if (getpeername(fd, (struct sockaddr *)&conn->address, &length) != 0) {
-    conn->address.sin6_family = 0; /* gone already */
-  }
+  socklen_t length = sizeof conn->peer;
+  (void)getpeername(fd, (struct sockaddr *)&conn->peer, &length); /* it stays 0 where the client has gone already */
   conn->verification.listener = listener;
   conn->verification.verdict.entry.reason = -1;
   uint64_t *gauge = gw_listener_rules(listener)->connections;
@@ -167,18 +163,7 @@ uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length) {
 
 void gw_free(void *memory) { free(memory); }
 
-void gw_conn_peer(const gw_conn *conn, gw_peer *peer) {
-  char host[INET6_ADDRSTRLEN];
-  int family = conn->address.sin6_family;
-  struct sockaddr_in ip4;
-  memcpy(&ip4, &conn->address, sizeof ip4);
-  const void *octets = family == AF_INET ? (const void *)&ip4.sin_addr : (const void *)&conn->address.sin6_addr;
-  peer->text[0] = '\0';
-  if (family != 0 && inet_ntop(family, octets, host, sizeof host) != NULL) {
-    /* The port stands at the same place in both. */
-    (void)snprintf(peer->text, sizeof peer->text, family == AF_INET ? "%s:%u" : "[%s]:%u", host, ntohs(ip4.sin_port));
-  }
-}
+void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
 /* Closing a socket with unread data sends a reset, which overtakes the alert or
  * close_notify just sent: the client would see "connection reset" and no reason. */

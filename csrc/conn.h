@@ -14,6 +14,9 @@
 #include "openssl_table.h"
 #include "verify.h"
 
+/* The client's address: a sockaddr_in where sin6_family is AF_INET; 0 where it is not known. */
+typedef struct sockaddr_in6 gw_peer;
+
 /* Open to the front and the relay; Python sees an opaque type. */
 typedef struct gw_conn {
   SSL *ssl;                     /* owned; NULL once closed */
@@ -23,7 +26,7 @@ typedef struct gw_conn {
   gw_node node;                 /* in its front's list, until the handshake is over */
   int64_t accepted_ms;          /* the front's: gw_now_ms() at accept */
   uint32_t awaited;             /* the front's: what its epoll reports of |fd|; 0 when not registered */
-  struct sockaddr_in6 address;  /* the client's: sockaddr_in where sin6_family is AF_INET, none where it is 0 */
+  gw_peer peer;
   gw_verification verification; /* owns chain and leaf_der */
 } gw_conn;
 
@@ -65,10 +68,7 @@ void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 
-/* gw_conn_peer writes the client's address, "192.0.2.1:40000" or "[2001:db8::1]:40000", or "" where it is not known. */
-typedef struct {
-  char text[64];
-} gw_peer;
+/* gw_conn_peer copies the client's address. */
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 
 /* gw_conn_close sends close_notify if the connection is established and the

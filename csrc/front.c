@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "brokers.h"
 #include "clock.h"
 #include "counters.h"
 
@@ -27,7 +26,8 @@ struct gw_front {
   int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
   int paused;                           /* epoll is not to report them */
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
-  gw_brokers brokers;                   /* none: they are told of like the others */
+  const gw_broker *brokers;             /* borrowed */
+  size_t broker_count, turn;            /* none: clear clients are told of like the others */
 };
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
@@ -62,15 +62,15 @@ void gw_front_free(gw_front *front) {
       count(front, GW_COUNT_HANDSHAKING, -1);
     }
     gw_front_stop_listening(front);
-    gw_brokers_cleanup(&front->brokers);
     (void)close(front->epoll);
     free(front);
   }
 }
 
-int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port) {
+void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count) {
   front->relay = relay;
-  return gw_brokers_add(&front->brokers, host, port);
+  front->brokers = brokers;
+  front->broker_count = count;
 }
 
 int gw_front_fd(const gw_front *front) { return front->epoll; }
@@ -95,9 +95,20 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
   set_count(front, front->count - 1);
 }
 
+/* dial returns a socket that is connected or connecting to the next broker, or -1 where it cannot be had at once. */
+static int dial(gw_front *front) {
+  const gw_broker *next = &front->brokers[front->turn++ % front->broker_count];
+  int fd = socket(next->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd >= 0 && connect(fd, (const struct sockaddr *)&next->address, next->length) != 0 && errno != EINPROGRESS) {
+    (void)close(fd);
+    return -1;
+  }
+  return fd;
+}
+
 /* hand_over takes a clear client to the relay with a broker's socket. Returns 1, or 0 and it has to be told of. */
 static int hand_over(gw_front *front, const gw_arrival *arrival) {
-  int broker = arrival->clear ? gw_brokers_dial(&front->brokers) : -1;
+  int broker = arrival->clear && front->broker_count > 0 ? dial(front) : -1;
   if (broker < 0) {
     return 0;
   }

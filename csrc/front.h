@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "conn.h"
 #include "error.h"
@@ -19,11 +20,16 @@
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
 void gw_front_free(gw_front *front);
 
-/* gw_front_hand_over makes clear clients go to |relay| (borrowed), as number 0, with a connection to the broker at
- * |host| and |port| (as for gw_brokers_add), and after further calls with one to each of the brokers in turn.
- * gw_front_step tells of them only where that connection cannot be begun at once, or the relay does not take them.
- * Returns 1, or 0 without memory or where |host| is a name. */
-int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port);
+/* A broker that no name has to be resolved for: what connect(2) takes. */
+typedef struct {
+  struct sockaddr_storage address;
+  socklen_t length;
+} gw_broker;
+
+/* gw_front_hand_over makes clear clients go to |relay| (borrowed), as number 0, with a connection to one of |count|
+ * |brokers| (borrowed as well), each in turn. gw_front_step tells of them only where that connection cannot be begun at
+ * once, or the relay does not take them. To be called before gw_relay_serve. */
+void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
 
 /* gw_front_fd returns a descriptor, owned by the front, that is readable while gw_front_step has something to do. */
 int gw_front_fd(const gw_front *front);

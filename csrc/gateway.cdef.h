@@ -139,7 +139,7 @@ void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 typedef struct {
-  char text[64];
+  ...;
 } gw_peer;
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 void gw_conn_free(gw_conn *conn);
@@ -213,7 +213,14 @@ void gw_relay_free(gw_relay *relay);
 /* front.h */
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
 void gw_front_free(gw_front *front);
-int gw_front_hand_over(gw_front *front, gw_relay *relay, const char *host, int port);
+struct sockaddr_storage {
+  ...;
+};
+typedef struct {
+  struct sockaddr_storage address;
+  uint32_t length;
+} gw_broker;
+void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
 size_t gw_front_count(const gw_front *front);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 

@@ -181,12 +181,11 @@ static inline void shake_all(stage *on, client *clients, int count, int total) {
 static inline const gw_arrival *arrival_of(const stage *on, int fd) {
   struct sockaddr_in own;
   socklen_t length = sizeof own;
-  gw_peer expected, peer;
+  gw_peer peer;
   CHECK(getsockname(fd, (struct sockaddr *)&own, &length) == 0);
-  (void)snprintf(expected.text, sizeof expected.text, "127.0.0.1:%u", ntohs(own.sin_port));
   for (int i = 0; i < on->ended; i++) {
     gw_conn_peer(on->arrivals[i].conn, &peer);
-    if (strcmp(peer.text, expected.text) == 0) {
+    if (memcmp(&peer, &own, sizeof own) == 0) {
       return &on->arrivals[i];
     }
   }

@@ -314,4 +314,11 @@ static inline void both_ways(pair *with) {
   client_hears(with, "pong", 4);
 }
 
+/* is_loopback returns 1 when |peer| is 127.0.0.1 with a port. */
+static inline int is_loopback(const gw_peer *peer) {
+  struct sockaddr_in address;
+  memcpy(&address, peer, sizeof address);
+  return address.sin_family == AF_INET && address.sin_addr.s_addr == htonl(INADDR_LOOPBACK) && address.sin_port != 0;
+}
+
 #endif

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gateway.errors import GatewayError
+from gateway.native import sockaddr
 from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_bytes, to_text
 from gateway.native.verify import Verdict, verdict_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from gateway.config.model import Address
     from gateway.metrics import Counters
@@ -65,10 +66,10 @@ class Conn:
 
     @property
     def peer(self) -> str:
-        """The client's address: "192.0.2.1:40000", "[2001:db8::1]:40000"."""
+        """The client's address: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where it is not known."""
         peer = ffi.new("gw_peer *")
         lib.gw_conn_peer(self.pointer, peer)
-        return to_text(peer.text)
+        return _peer_text(peer)
 
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""
@@ -150,6 +151,7 @@ class Front:
         self.pointer = pointer
         self.listener = listener
         self._relay: Relay | None = None
+        self._brokers: Any = None
 
     def listen(self, listening: socket.socket) -> None:
         """Take clients of this listening socket (non-blocking) in, and the socket over.
@@ -162,7 +164,7 @@ class Front:
             raise GatewayError(f"cannot listen: {error_text(error)}")
         listening.detach()
 
-    def hand_over_to(self, relay: Relay, brokers: Iterable[Address]) -> None:
+    def hand_over_to(self, relay: Relay, brokers: Sequence[Address]) -> None:
         """Take clear clients to `relay` with a connection to one of `brokers`, each in turn.
 
         They are no arrivals then, unless that connection cannot be begun at once.
@@ -170,10 +172,15 @@ class Front:
         Raises:
             GatewayError: a broker's name has to be resolved.
         """
-        for broker in brokers:
-            host = (broker.path or broker.host).encode()
-            if not lib.gw_front_hand_over(self.pointer, relay.pointer, host, broker.port):
+        targets = ffi.new("gw_broker[]", len(brokers))
+        for target, broker in zip(targets, brokers, strict=True):
+            octets = sockaddr.packed(broker)
+            if octets is None:
                 raise GatewayError(f"the relay cannot connect to {broker} by itself")
+            ffi.memmove(ffi.addressof(target, "address"), octets, len(octets))
+            target.length = len(octets)
+        lib.gw_front_hand_over(self.pointer, relay.pointer, targets, len(brokers))
+        self._brokers = targets  # C borrows them
         self.lend_to(relay)
 
     def lend_to(self, relay: Relay) -> None:
@@ -331,7 +338,7 @@ class Relay:
                 bytes_out=event.bytes_out,
                 duration=event.duration_ms / 1000,
                 verdict=verdict_of(event.verdict),
-                peer=to_text(event.peer.text),
+                peer=_peer_text(ffi.addressof(event, "peer")),
                 detail=to_text(event.detail),
                 leaf=leaf,
                 conn=self._handed_back(event),
@@ -351,6 +358,10 @@ class Relay:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+
+def _peer_text(peer: Any) -> str:
+    return sockaddr.spelled(bytes(ffi.buffer(peer)))
 
 
 def die_with_parent(parent: int) -> bool:

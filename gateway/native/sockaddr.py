@@ -1,0 +1,44 @@
+"""Socket addresses as the kernel has them, for the calls in C that take or give them (sys/socket.h)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.config.model import Address
+
+_PATH_SIZE = 108
+"""Of sun_path, which ends with a zero octet."""
+
+
+def packed(address: Address) -> bytes | None:
+    """What connect(2) takes; None for a name, which has to be resolved, and for a path that is too long."""
+    if address.path:
+        path = address.path.encode() + b"\0"
+        return struct.pack("=H", socket.AF_UNIX) + path if len(path) <= _PATH_SIZE else None
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        return None
+    family, _, _, _, (host, port, *scope) = found[0]
+    head = struct.pack("=H", family) + struct.pack("!H", port)
+    octets = socket.inet_pton(family, str(host).partition("%")[0])
+    if family == socket.AF_INET:
+        return head + octets + bytes(8)
+    flow_info, scope_id = scope
+    return head + struct.pack("!I", flow_info) + octets + struct.pack("=I", scope_id)
+
+
+def spelled(octets: bytes) -> str:
+    """The address in a sockaddr: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where there is none."""
+    (family,) = struct.unpack_from("=H", octets)
+    (port,) = struct.unpack_from("!H", octets, 2)
+    if family == socket.AF_INET:
+        return f"{socket.inet_ntop(family, octets[4:8])}:{port}"
+    if family == socket.AF_INET6:
+        return f"[{socket.inet_ntop(family, octets[8:24])}]:{port}"
+    return ""
