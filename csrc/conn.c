@@ -10,7 +10,7 @@
 #include "counters.h"
 
 /* How much of what a client still sends is read away before its socket is closed. */
-enum { LAST_READS = 16, LAST_READ_SIZE = 4096 };
+enum { LAST_READ = 65536 };
 
 static uint64_t *counters_of(const gw_conn *conn) {
   return gw_world_counters(gw_listener_world(conn->verification.listener));
@@ -18,78 +18,52 @@ static uint64_t *counters_of(const gw_conn *conn) {
 
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error) {
   gw_conn *conn = calloc(1, sizeof *conn);
-  if (conn == NULL) {
-    (void)gw_fail(error, "no memory");
-    return NULL;
-  }
-  conn->ssl = gw_openssl.SSL_new(ssl_ctx);
-  if (conn->ssl == NULL || gw_openssl.SSL_set_fd(conn->ssl, fd) != 1) {
-    if (conn->ssl != NULL) {
-      gw_openssl.SSL_free(conn->ssl);
-    }
+  SSL *ssl = conn == NULL ? NULL : gw_openssl.SSL_new(ssl_ctx);
+  if (ssl == NULL || gw_openssl.SSL_set_fd(ssl, fd) != 1) {
+    gw_openssl.SSL_free(ssl); /* NULL is fine */
     free(conn);
-    (void)gw_fail(error, "OpenSSL could not make a connection");
+    (void)gw_fail(error, "no memory, or OpenSSL could not make a connection");
     return NULL;
   }
-  gw_openssl.SSL_set_accept_state(conn->ssl);
+  gw_openssl.SSL_set_accept_state(ssl);
+  conn->ssl = ssl;
   conn->fd = fd;
   socklen_t length = sizeof conn->peer;
   (void)getpeername(fd, (struct sockaddr *)&conn->peer, &length); /* it stays 0 where the client has gone already */
   conn->verification.listener = listener;
   conn->verification.verdict.entry.reason = -1;
-  uint64_t *gauge = gw_listener_rules(listener)->connections;
-  if (gauge != NULL) {
-    (void)__atomic_fetch_add(gauge, 1, __ATOMIC_RELAXED);
-  }
+  gw_count(gw_listener_rules(listener)->connections, 0, 1);
   return conn;
-}
-
-/* The client's certificate is kept for the log where the verdict needs explaining. */
-static void keep_leaf(gw_conn *conn) {
-  gw_verification *verification = &conn->verification;
-  int wanted = verification->verdict.verdict != GW_VERDICT_GOOD && verification->verdict.verdict != GW_VERDICT_NONE;
-  if (!wanted) {
-    free(verification->leaf_der);
-    verification->leaf_der = NULL;
-    verification->leaf_der_length = 0;
-  } else if (verification->leaf_der == NULL) {
-    verification->leaf_der = gw_conn_leaf(conn, &verification->leaf_der_length);
-  }
 }
 
 /* A resumed session brings its certificate with it: OpenSSL verifies nothing, we look it up again. */
 static void judge_resumed(gw_conn *conn) {
-  gw_verification *verification = &conn->verification;
-  if (gw_listener_rules(verification->listener)->check == GW_CHECK_OFF) {
-    return;
-  }
+  gw_verification *known = &conn->verification;
   X509 *leaf = gw_openssl.SSL_get_peer_certificate(conn->ssl);
-  if (leaf == NULL) {
-    return;
+  if (leaf != NULL && gw_listener_rules(known->listener)->check != GW_CHECK_OFF) {
+    known->chain = gw_chain_from_leaf(known->listener, leaf);
+    if (known->chain == NULL) {
+      known->verdict = (gw_verdict){
+          .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_OUT_OF_MEM, .entry = {.reason = -1}};
+      known->leaf_der = gw_x509_der(leaf, &known->leaf_der_length);
+    }
+    (void)gw_conn_judge(conn); /* which leaves the verdict be where there is no chain */
+    gw_verdict_count(known->listener, &known->verdict);
   }
-  verification->chain = gw_chain_from_leaf(verification->listener, leaf);
-  gw_openssl.X509_free(leaf);
-  if (verification->chain == NULL) {
-    verification->verdict = (gw_verdict){
-        .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_OUT_OF_MEM, .entry = {.reason = -1}};
-    keep_leaf(conn);
-    return;
-  }
-  (void)gw_conn_judge(conn);
-  gw_verdict_count(verification->listener, &verification->verdict);
+  gw_openssl.X509_free(leaf); /* NULL is fine */
 }
 
-static void explain(gw_conn *conn, int code, int os_error, gw_error *error) {
+/* Why a handshake has failed: what the lookup said, OpenSSL's reason, or the kernel's. */
+static const char *reason_of(const gw_verdict *verdict, int code, int os_error) {
+  if (verdict->error_code != 0 && !verdict->let_in) {
+    return gw_openssl.X509_verify_cert_error_string(verdict->error_code);
+  }
   unsigned long queued = gw_openssl.ERR_peek_error();
   const char *reason = queued == 0 ? NULL : gw_openssl.ERR_reason_error_string(queued);
-  const gw_verdict *verdict = &conn->verification.verdict;
-  if (verdict->error_code != 0 && !verdict->let_in) {
-    reason = gw_openssl.X509_verify_cert_error_string(verdict->error_code);
+  if (reason == NULL && code == GW_SSL_ERROR_SYSCALL && os_error != 0) {
+    reason = strerror(os_error);
   }
-  if (reason == NULL) {
-    reason = code == GW_SSL_ERROR_SYSCALL && os_error != 0 ? strerror(os_error) : "the peer closed the connection";
-  }
-  (void)gw_fail(error, "%s", reason);
+  return reason != NULL ? reason : "the peer closed the connection";
 }
 
 int gw_conn_handshake(gw_conn *conn, gw_error *error) {
@@ -115,10 +89,10 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
   if (code == GW_SSL_ERROR_WANT_WRITE) {
     return GW_HANDSHAKE_WANT_WRITE;
   }
-  explain(conn, code, os_error, error);
+  const gw_verdict *verdict = &conn->verification.verdict;
+  (void)gw_fail(error, "%s", reason_of(verdict, code, os_error));
   /* What stays in the thread's queue would be taken for an error of the next call, ours or Python's. */
   gw_openssl.ERR_clear_error();
-  const gw_verdict *verdict = &conn->verification.verdict;
   if (verdict->verdict == GW_VERDICT_NONE || verdict->verdict == GW_VERDICT_UNTRUSTED || verdict->let_in) {
     gw_count(counters_of(conn), GW_COUNT_FAILED, 1);
   }
@@ -126,17 +100,24 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
 }
 
 int gw_conn_judge(gw_conn *conn) {
-  gw_verification *verification = &conn->verification;
-  if (verification->chain == NULL) {
-    return verification->verdict.verdict == GW_VERDICT_NONE;
+  gw_verification *known = &conn->verification;
+  if (known->chain == NULL) {
+    return known->verdict.verdict == GW_VERDICT_NONE;
   }
-  const gw_listener *listener = verification->listener;
-  gw_snapshot *snapshot = gw_world_snapshot(gw_listener_world(listener));
-  (void)gw_chain_judge(listener, snapshot, verification->chain, time(NULL), &verification->verdict);
+  gw_snapshot *snapshot = gw_world_snapshot(gw_listener_world(known->listener));
+  (void)gw_chain_judge(known->listener, snapshot, known->chain, time(NULL), &known->verdict);
   gw_snapshot_free(snapshot);
-  keep_leaf(conn);
-  return verification->verdict.verdict == GW_VERDICT_GOOD ||
-         (verification->verdict.let_in && gw_listener_rules(listener)->on_unavailable == GW_UNAVAILABLE_ACCEPT);
+  /* The client's certificate is kept for the log where the verdict needs explaining. */
+  if (known->verdict.verdict == GW_VERDICT_GOOD) {
+    free(known->leaf_der);
+    known->leaf_der = NULL;
+    known->leaf_der_length = 0;
+    return 1;
+  }
+  if (known->leaf_der == NULL) {
+    known->leaf_der = gw_conn_leaf(conn, &known->leaf_der_length);
+  }
+  return known->verdict.let_in && gw_listener_rules(known->listener)->on_unavailable == GW_UNAVAILABLE_ACCEPT;
 }
 
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info) {
@@ -165,18 +146,8 @@ void gw_free(void *memory) { free(memory); }
 
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
-/* Closing a socket with unread data sends a reset, which overtakes the alert or
- * close_notify just sent: the client would see "connection reset" and no reason. */
-static void close_softly(int fd, int drained) {
-  char last[LAST_READ_SIZE];
-  if (!drained && shutdown(fd, SHUT_WR) == 0) {
-    for (int i = 0; i < LAST_READS && recv(fd, last, sizeof last, MSG_DONTWAIT) > 0; i++) {
-    }
-  }
-  (void)close(fd);
-}
-
 void gw_conn_close(gw_conn *conn) {
+  char last[LAST_READ];
   if (conn->ssl == NULL) {
     return;
   }
@@ -186,11 +157,13 @@ void gw_conn_close(gw_conn *conn) {
   }
   gw_openssl.SSL_free(conn->ssl);
   conn->ssl = NULL;
-  close_softly(conn->fd, conn->drained);
-  uint64_t *gauge = gw_listener_rules(conn->verification.listener)->connections;
-  if (gauge != NULL) {
-    (void)__atomic_fetch_sub(gauge, 1, __ATOMIC_RELAXED);
+  /* Closing a socket with unread data sends a reset, which overtakes the alert or close_notify just sent: the client
+   * would see "connection reset" and no reason. */
+  if (!conn->drained && shutdown(conn->fd, SHUT_WR) == 0) {
+    (void)recv(conn->fd, last, sizeof last, MSG_DONTWAIT);
   }
+  (void)close(conn->fd);
+  gw_count(gw_listener_rules(conn->verification.listener)->connections, 0, (uint64_t)-1);
 }
 
 void gw_conn_free(gw_conn *conn) {
