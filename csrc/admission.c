@@ -1,8 +1,6 @@
 #include "admission.h"
 
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { SECOND_US = 1000000, EXHAUSTED_US = 100000 };
 
@@ -13,27 +11,14 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-int gw_admission_init(gw_admission *admission, const gw_limits *limits) {
+void gw_admission_init(gw_admission *admission, const gw_limits *limits) {
   *admission = (gw_admission){.limits = *limits, .next_us = INT64_MIN, .not_before_us = INT64_MIN};
-  admission->pages = malloc((limits->workers + 1) * sizeof *admission->pages);
-  if (admission->pages == NULL) {
-    return 0;
-  }
-  if (limits->workers > 0) {
-    memcpy(admission->pages, limits->pages, limits->workers * sizeof *admission->pages);
-  }
-  return 1;
-}
-
-void gw_admission_cleanup(gw_admission *admission) {
-  free(admission->pages);
-  admission->pages = NULL;
 }
 
 static int64_t places(const gw_admission *admission) {
   int64_t left = admission->limits.connections;
   for (size_t i = 0; i < admission->limits.workers; i++) {
-    left -= (int64_t)__atomic_load_n(&admission->pages[i][admission->limits.gauge], __ATOMIC_RELAXED);
+    left -= (int64_t)__atomic_load_n(&admission->limits.pages[i][admission->limits.gauge], __ATOMIC_RELAXED);
   }
   return left;
 }

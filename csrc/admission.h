@@ -10,7 +10,7 @@ typedef struct {
   int64_t handshakes;     /* so many may be in progress in this worker, in all of its listeners; others wait */
   int64_t connections;    /* so many of this listener in all workers; who comes then is turned away */
   int64_t interval_us;    /* one client in so many microseconds, and up to a second's worth at once; 0: no such limit */
-  uint64_t *const *pages; /* the counter pages of all workers; copied, but what they point to is borrowed */
+  uint64_t *const *pages; /* the counter pages of all workers; borrowed, as is what they point to */
   size_t workers;
   size_t gauge;           /* where in each page this listener's connections are counted */
 } gw_limits;
@@ -18,15 +18,13 @@ typedef struct {
 /* Limits and how far they are used up. Times are microseconds of a clock that does not jump. */
 typedef struct {
   gw_limits limits;
-  uint64_t **pages;      /* owned */
   int64_t next_us;       /* the rate lets another one in from then on */
   int64_t not_before_us; /* nobody comes in before: the kernel had nothing left */
   int full;              /* |connections| were there when it was last looked */
 } gw_admission;
 
-/* gw_admission_init copies |limits|. Returns 1, or 0 without memory. gw_admission_cleanup releases what it owns. */
-int gw_admission_init(gw_admission *admission, const gw_limits *limits);
-void gw_admission_cleanup(gw_admission *admission);
+/* gw_admission_init copies |limits|, whose pages have to outlive |admission|. */
+void gw_admission_init(gw_admission *admission, const gw_limits *limits);
 
 typedef struct {
   int quota;        /* so many may come in now; at 0 clients wait in the kernel's queue */

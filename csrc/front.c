@@ -79,8 +79,6 @@ gw_listener *gw_front_listener(const gw_front *front) { return front->listener; 
 
 size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
 
-static void set_count(gw_front *front, size_t to) { __atomic_store_n(&front->count, to, __ATOMIC_RELAXED); }
-
 /* arrive takes |conn|, whose handshake has ended, out of the front. */
 static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
   int verdict = conn->verification.verdict.verdict;
@@ -92,7 +90,7 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   }
   gw_list_remove(&conn->node);
-  set_count(front, front->count - 1);
+  (void)__atomic_fetch_sub(&front->count, 1, __ATOMIC_RELAXED);
 }
 
 /* dial returns a socket that is connected or connecting to the next broker, or -1 where it cannot be had at once. */
@@ -212,7 +210,7 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
   }
   conn->accepted_ms = gw_now_ms();
   gw_list_append(&front->conns, &conn->node);
-  set_count(front, front->count + 1);
+  (void)__atomic_fetch_add(&front->count, 1, __ATOMIC_RELAXED);
   count(front, GW_COUNT_HANDSHAKING, 1);
   /* The ClientHello is there already where the socket has TCP_DEFER_ACCEPT. */
   return advance(front, conn, arrival);
@@ -229,24 +227,21 @@ static int handle(gw_front *front, void *what, gw_intake *intake, gw_arrival *ar
 
 int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int most) {
   struct epoll_event events[BATCH];
-  int ended = 0, handled = 0, ready, room;
+  int ended = 0;
   intake->accepted = intake->code = 0;
-  do {
-    pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
-    room = most - ended < BATCH - handled ? most - ended : BATCH - handled;
-    ready = room > 0 ? epoll_wait(front->epoll, events, room, 0) : 0;
-    for (int i = 0; i < ready; i++) {
-      ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
-    }
-    handled += ready > 0 ? ready : 0;
-  } while (ready > 0);
+  pause_sockets(front, intake->quota == 0);
+  int ready = epoll_wait(front->epoll, events, most < BATCH ? most : BATCH, 0);
+  for (int i = 0; i < ready; i++) {
+    ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
+  }
+  pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
   while (ended < most && !gw_list_empty(&front->conns) && gw_front_patience(front) == 0) {
     count(front, GW_COUNT_TIMED_OUT, 1);
     arrive(front, conn_of(front->conns.next), GW_HANDSHAKE_TIMED_OUT, &arrivals[ended++]);
   }
   /* Who used the quota up has silenced the sockets: without another step nobody would look at who waits there. */
   int used_up = intake->accepted > 0 && intake->accepted >= intake->quota;
-  intake->busy = handled == BATCH || ended == most || used_up;
+  intake->busy = ready == BATCH || ended == most || used_up;
   return ended;
 }
 

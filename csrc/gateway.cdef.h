@@ -136,7 +136,6 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
-uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 typedef struct {
   ...;

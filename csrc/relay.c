@@ -127,17 +127,16 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
 
 static void door_free(gw_door *door) {
   if (door != NULL) {
-    gw_admission_cleanup(&door->admission);
     free(door);
   }
 }
 
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
   gw_door *door = calloc(1, sizeof *door);
-  if (door == NULL || !gw_admission_init(&door->admission, limits)) {
-    door_free(door);
+  if (door == NULL) {
     return gw_fail(error, "no memory to serve another listener");
   }
+  gw_admission_init(&door->admission, limits);
   door->watch = GW_WATCH_DOOR;
   door->front = front;
   (void)pthread_mutex_lock(&relay->lock);

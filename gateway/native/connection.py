@@ -87,17 +87,6 @@ class Conn:
             leaf=to_bytes(info.leaf_der, info.leaf_der_length),
         )
 
-    def leaf(self) -> bytes:
-        """The client's certificate (DER) of an established connection; empty where there is none."""
-        length = ffi.new("size_t *")
-        pointer = lib.gw_conn_leaf(self.pointer, length)
-        if pointer == ffi.NULL:
-            return b""
-        try:
-            return to_bytes(pointer, length[0])
-        finally:
-            lib.gw_free(pointer)
-
     def close(self) -> None:
         """Send close_notify where it makes sense, close the socket, free everything. Idempotent."""
         pointer, self.pointer = self.pointer, ffi.NULL
@@ -261,21 +250,21 @@ class Relay:
         """
         error = new_error()
         pages = [ffi.from_buffer(page) for page in counters.pages]
+        array = ffi.new("uint64_t *[]", [ffi.cast("uint64_t *", page) for page in pages])
         values = {
             "handshakes": limits.handshakes,
             "connections": limits.connections,
             "interval_us": round(limits.interval * 1e6),
-            "pages": (array := ffi.new("uint64_t *[]", [ffi.cast("uint64_t *", page) for page in pages])),
+            "pages": array,
             "workers": len(pages),
             "gauge": gauge,
         }
         front.lend_to(self)
         self._fronts.append(front)
         self._listeners[front.listener.pointer] = front.listener
-        self._pages += pages
+        self._pages += [*pages, array]
         if not lib.gw_relay_serve(self.pointer, front.pointer, ffi.new("gw_limits *", values), error):
             raise GatewayError(f"the relay cannot serve {front.listener}: {error_text(error)}")
-        del array  # C has a copy
 
     def stop_listening(self) -> None:
         """Close all listening sockets of the fronts; returns at once, handshakes in progress go on."""
