@@ -1,8 +1,6 @@
 #include "front.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -118,24 +116,12 @@ static int hand_over(gw_front *front, const gw_arrival *arrival) {
   return 1;
 }
 
-/* What OpenSSL writes in several pieces leaves as one: the session tickets of TLS 1.3, each with a send of its own. */
-static void cork(const gw_conn *conn, int on) {
-  (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on); /* if it fails, there is a segment more */
-}
-
 /* advance goes as far as the socket lets it. Returns 1 when |arrival| was filled. */
 static int advance(gw_front *front, gw_conn *conn, gw_arrival *arrival) {
-  int first = conn->awaited == 0; /* which has one flight, written at once */
-  if (!first) {
-    cork(conn, 1);
-  }
   int result = gw_conn_handshake(conn, &arrival->error);
-  if (!first) {
-    cork(conn, 0);
-  }
   if (result == GW_HANDSHAKE_WANT_READ || result == GW_HANDSHAKE_WANT_WRITE) {
     struct epoll_event event = {.events = result == GW_HANDSHAKE_WANT_READ ? EPOLLIN : EPOLLOUT, .data.ptr = conn};
-    int how = first ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    int how = conn->awaited == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     if (event.events == conn->awaited || epoll_ctl(front->epoll, how, conn->fd, &event) == 0) {
       conn->awaited = event.events;
       return 0;
