@@ -9,13 +9,15 @@
 #include <unistd.h>
 
 #include "counters.h"
+#include "front.h"
 #include "relay_link.h"
 #include "relay_loop.h"
 
 enum { DEFAULT_LINGER_MS = 30000, DEFAULT_CONNECT_MS = 5000, DEFAULT_EVENTS_MAX = 65536 };
 
 /* Signals are for Python's main thread, and SIGPIPE for nobody: SSL_write uses
- * write(2). Those that a fault raises stay, so that debuggers and sanitizers see them. */
+ * write(2). Those that a fault raises stay, so that debuggers and sanitizers see them.
+ * Returns 1, or 0 with errno. */
 static int start_thread(gw_relay *relay) {
   static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
   sigset_t blocked, before;
@@ -24,68 +26,56 @@ static int start_thread(gw_relay *relay) {
     (void)sigdelset(&blocked, faults[i]);
   }
   int error = pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  if (error != 0) {
-    return error;
-  }
-  error = pthread_create(&relay->thread, NULL, gw_relay_run, relay);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (error == 0) {
-    relay->started = 1;
-    /* For people who look at the process; nothing depends on it. */
-    (void)pthread_setname_np(relay->thread, "gw-relay");
+    error = pthread_create(&relay->thread, NULL, gw_relay_run, relay);
+    relay->started = error == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   }
-  return error;
+  errno = error;
+  return relay->started;
 }
 
 /* The public functions. */
 
-static gw_relay *relay_alloc(gw_world *world, const gw_relay_options *options) {
-  gw_relay *relay = calloc(1, sizeof *relay);
-  if (relay == NULL) {
-    return NULL;
-  }
+static void set_up(gw_relay *relay, gw_world *world, const gw_relay_options *options) {
   relay->world = world;
   relay->counters = gw_world_counters(world);
-  relay->linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
-  relay->connect_ms = options->connect_ms > 0 ? options->connect_ms : DEFAULT_CONNECT_MS;
+  int64_t linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
+  int64_t connect_ms = options->connect_ms > 0 ? options->connect_ms : DEFAULT_CONNECT_MS;
+  relay->phases[GW_CONDEMNED] = (gw_phase_links){.end = GW_END_REVOKED};
+  relay->phases[GW_LINGERING] = (gw_phase_links){.longest_us = linger_ms * 1000, .end = GW_END_LINGERED};
+  relay->phases[GW_CONNECTING] =
+      (gw_phase_links){.longest_us = connect_ms * 1000, .end = GW_END_BROKER_REFUSED, .error = ETIMEDOUT};
+  relay->phases[GW_OPEN].longest_us = relay->phases[GW_OVER].longest_us = -1;
   relay->events_max = options->events_max > 0 ? options->events_max : DEFAULT_EVENTS_MAX;
   relay->quiet = options->quiet;
+  relay->tell_by_us = GW_NEVER;
   relay->epoll = epoll_create1(EPOLL_CLOEXEC);
   relay->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   relay->events_ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  relay->scratch = malloc(GW_SCRATCH_SIZE);
   relay->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   gw_list_init(&relay->adopted);
   gw_list_init(&relay->opened);
   gw_list_init(&relay->callers);
   gw_list_init(&relay->events);
   gw_list_init(&relay->doors);
-  gw_list_init(&relay->links);
-  gw_list_init(&relay->lingering);
-  gw_list_init(&relay->connecting);
-  gw_list_init(&relay->condemned);
-  gw_list_init(&relay->ended);
-  return relay;
+  for (int phase = 0; phase < GW_PHASES; phase++) {
+    gw_list_init(&relay->phases[phase].links);
+  }
 }
 
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error) {
-  gw_relay *relay = relay_alloc(world, options);
+  gw_relay *relay = calloc(1, sizeof *relay);
   if (relay == NULL) {
     (void)gw_fail(error, "no memory for the relay");
     return NULL;
   }
+  set_up(relay, world, options);
   struct epoll_event woken = {.events = EPOLLIN, .data.ptr = NULL};
-  int failed = relay->epoll < 0 || relay->wake < 0 || relay->events_ready < 0 || relay->scratch == NULL ||
-               epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->wake, &woken) != 0;
-  int code = errno;
-  if (!failed) {
-    code = start_thread(relay);
-    failed = code != 0;
-  }
-  if (failed) {
-    gw_relay_free(relay);
-    errno = code;
+  if (relay->epoll < 0 || relay->wake < 0 || relay->events_ready < 0 ||
+      epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->wake, &woken) != 0 || !start_thread(relay)) {
     (void)gw_fail(error, "the relay thread cannot be started: %m");
+    gw_relay_free(relay);
     return NULL;
   }
   return relay;
@@ -125,12 +115,6 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
   return taken;
 }
 
-static void door_free(gw_door *door) {
-  if (door != NULL) {
-    free(door);
-  }
-}
-
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
   gw_door *door = calloc(1, sizeof *door);
   if (door == NULL) {
@@ -139,6 +123,12 @@ int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw
   gw_admission_init(&door->admission, limits);
   door->watch = GW_WATCH_DOOR;
   door->front = front;
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = door};
+  if (epoll_ctl(relay->epoll, EPOLL_CTL_ADD, gw_front_fd(front), &event) != 0) {
+    (void)gw_fail(error, "cannot wait for clients: %m");
+    free(door);
+    return 0;
+  }
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_append(&relay->opened, &door->node);
   (void)pthread_mutex_unlock(&relay->lock);
@@ -208,12 +198,6 @@ void gw_relay_stop(gw_relay *relay) {
   relay->started = 0;
 }
 
-static void close_if_open(int fd) {
-  if (fd >= 0) {
-    (void)close(fd);
-  }
-}
-
 void gw_relay_free(gw_relay *relay) {
   if (relay == NULL) {
     return;
@@ -227,15 +211,15 @@ void gw_relay_free(gw_relay *relay) {
     gw_link_free(gw_link_of(node));
   }
   gw_list_move(&relay->doors, &relay->opened);
-  while (!gw_list_empty(&relay->doors)) {
-    gw_door *door = gw_door_of(relay->doors.next);
-    gw_list_remove(&door->node);
-    door_free(door);
+  for (gw_node *node; (node = take_first(relay, &relay->doors)) != NULL;) {
+    free(gw_door_of(node));
   }
-  close_if_open(relay->epoll);
-  close_if_open(relay->wake);
-  close_if_open(relay->events_ready);
-  free(relay->scratch);
+  const int fds[] = {relay->epoll, relay->wake, relay->events_ready};
+  for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+    if (fds[i] >= 0) {
+      (void)close(fds[i]);
+    }
+  }
   (void)pthread_mutex_destroy(&relay->lock);
   free(relay);
 }

@@ -48,25 +48,33 @@
 enum { RECORD_MAX = 16384 };
 _Static_assert((int)GW_SCRATCH_SIZE >= (int)RECORD_MAX, "a read has room for a whole record");
 
-typedef enum { MOVED, BLOCKED, FINISHED, LOST } outcome;
+/* hold keeps a copy of |bytes| for the sink. Returns 1, or 0 without memory. */
+static int hold(gw_flow *flow, const uint8_t *bytes, size_t length) {
+  flow->pending = malloc(length);
+  if (flow->pending == NULL) {
+    return 0;
+  }
+  memcpy(flow->pending, bytes, length);
+  flow->at = 0;
+  flow->length = length;
+  return 1;
+}
+
+/* The buffer goes as soon as it is empty, so that an idle link has none. */
+static void drop_pending(gw_flow *flow) {
+  free(flow->pending);
+  flow->pending = NULL;
+}
 
 gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface, size_t preface_length) {
   gw_link *link = calloc(1, sizeof *link);
-  if (link == NULL) {
+  if (link == NULL || (preface_length > 0 && !hold(&link->flows[GW_IN], preface, preface_length))) {
+    free(link);
     return NULL;
-  }
-  gw_flow *in = &link->flows[GW_IN];
-  if (preface_length > 0) {
-    in->pending = malloc(preface_length);
-    if (in->pending == NULL) {
-      free(link);
-      return NULL;
-    }
-    memcpy(in->pending, preface, preface_length);
-    in->length = preface_length;
   }
   for (int i = 0; i < 2; i++) {
     link->sides[i].link = link;
+    link->sides[i].armed = (uint32_t)GW_STALE;
     link->flows[i].source_wants = EPOLLIN;
     link->flows[i].sink_wants = EPOLLOUT;
   }
@@ -77,18 +85,13 @@ gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *pr
   return link;
 }
 
-/* The buffer goes as soon as it is empty, so that an idle link has none. */
-static void drop_pending(gw_flow *flow) {
-  free(flow->pending);
-  flow->pending = NULL;
-  flow->at = flow->length = 0;
-}
-
 void gw_link_free(gw_link *link) {
-  drop_pending(&link->flows[GW_IN]);
-  drop_pending(&link->flows[GW_OUT]);
-  gw_conn_free(link->conn);
-  free(link);
+  if (link != NULL) {
+    drop_pending(&link->flows[GW_IN]);
+    drop_pending(&link->flows[GW_OUT]);
+    gw_conn_free(link->conn);
+    free(link);
+  }
 }
 
 static int is_connected(int fd) {
@@ -97,28 +100,11 @@ static int is_connected(int fd) {
   return getpeername(fd, (struct sockaddr *)&address, &length) == 0;
 }
 
-void gw_link_prepare(gw_link *link) {
+int gw_link_prepare(gw_link *link) {
   const int on = 1;
   /* Fails on Unix sockets, which do not need it. */
   (void)setsockopt(link->upstream, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  link->connecting = !is_connected(link->upstream);
-}
-
-int gw_link_connected(gw_link *link) {
-  int error = 0;
-  socklen_t length = sizeof error;
-  if (getsockopt(link->upstream, SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
-    error = errno;
-  }
-  if (error == 0 && !is_connected(link->upstream)) {
-    error = errno;
-  }
-  if (error != 0) {
-    gw_link_cause(link, GW_END_BROKER_REFUSED, error, NULL);
-    return 0;
-  }
-  link->connecting = 0;
-  return 1;
+  return is_connected(link->upstream);
 }
 
 void gw_link_cause(gw_link *link, int end, int error, const char *reason) {
@@ -134,217 +120,168 @@ static void give_up(gw_flow *flow) {
   flow->state = GW_FLOW_DONE;
 }
 
-static void end_source(gw_flow *flow) {
-  if (flow->state == GW_FLOW_OPEN) {
-    flow->state = GW_FLOW_ENDING;
-  }
-}
-
-/* After this the SSL object may only be freed. */
-static void client_lost(gw_link *link) {
-  link->conn->established = 0;
-  give_up(&link->flows[GW_OUT]);
-  end_source(&link->flows[GW_IN]);
-}
-
 void gw_link_gone(gw_link *link, int side, int error) {
   gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, error, NULL);
+  give_up(&link->flows[1 - side]);
   if (side == GW_CLIENT) {
-    client_lost(link);
-  } else {
-    give_up(&link->flows[GW_IN]);
+    link->conn->established = 0; /* the SSL object may only be freed now */
+    if (link->flows[GW_IN].state == GW_FLOW_OPEN) {
+      link->flows[GW_IN].state = GW_FLOW_ENDING;
+    }
   }
 }
 
-/* Without memory for what a sink did not take, bytes are lost, and so is the connection. */
-static void out_of_memory(gw_link *link, int flow) {
-  gw_link_gone(link, 1 - flow, ENOMEM);
-  give_up(&link->flows[GW_IN]);
-  give_up(&link->flows[GW_OUT]);
+void gw_link_connected(gw_link *link) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  if (getsockopt(link->upstream, SOL_SOCKET, SO_ERROR, &error, &length) != 0 ||
+      (error == 0 && !is_connected(link->upstream))) {
+    error = errno;
+  }
+  if (error != 0) {
+    gw_link_cause(link, GW_END_BROKER_REFUSED, error, NULL);
+    give_up(&link->flows[GW_IN]);
+    give_up(&link->flows[GW_OUT]);
+  }
 }
 
-static void tls_failed(gw_link *link, int kind, int error) {
+/* source_ended notes that a read has found the end of the source, or that the source is lost. */
+static void source_ended(gw_link *link, int flow) {
+  gw_link_cause(link, flow == GW_IN ? GW_END_CLIENT_CLOSED : GW_END_BROKER_CLOSED, 0, NULL);
+  link->flows[flow].state = GW_FLOW_ENDING;
+  *(flow == GW_IN ? &link->conn->drained : &link->drained) = 1;
+}
+
+/* The client. */
+
+/* tls_waits looks into a call that returned |result|, which is no success. Returns 1 when it is to be made again at
+ * |wants|, 0 when that is useless: the client has finished or is lost.
+ *
+ * The thread's queue of errors is empty before each call, since whoever fails
+ * empties it: what SSL_get_error would take for an error of this connection
+ * must not be one of another's. */
+static int tls_waits(gw_link *link, int result, uint32_t *wants) {
+  int error = errno;
+  int kind = gw_openssl.SSL_get_error(link->conn->ssl, result);
+  if (kind == GW_SSL_ERROR_WANT_READ || kind == GW_SSL_ERROR_WANT_WRITE) {
+    *wants = kind == GW_SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT;
+    return 1;
+  }
+  if (kind == GW_SSL_ERROR_ZERO_RETURN) {
+    return 0;
+  }
   unsigned long code = gw_openssl.ERR_peek_error();
   if ((kind == GW_SSL_ERROR_SSL && code == GW_SSL_UNEXPECTED_EOF) || (kind == GW_SSL_ERROR_SYSCALL && error == 0)) {
     gw_link_cause(link, GW_END_CLIENT_CLOSED, 0, "no close_notify");
   } else if (kind == GW_SSL_ERROR_SSL) {
     const char *reason = gw_openssl.ERR_reason_error_string(code);
     gw_link_cause(link, GW_END_CLIENT_LOST, 0, reason != NULL ? reason : "TLS error");
-  } else {
-    gw_link_cause(link, GW_END_CLIENT_LOST, error, NULL);
   }
   gw_openssl.ERR_clear_error();
-  client_lost(link);
-}
-
-/* The thread's queue of errors is empty before each call, since whoever fails
- * empties it: what SSL_get_error would take for an error of this connection
- * must not be one of another's.
- *
- * after_tls says what a call that returned |result| came to; |wants| gets what it waits for. */
-static outcome after_tls(gw_link *link, int result, uint32_t *wants) {
-  int error = errno;
-  int kind = gw_openssl.SSL_get_error(link->conn->ssl, result);
-  switch (kind) {
-    case GW_SSL_ERROR_WANT_READ:
-      *wants = EPOLLIN;
-      return BLOCKED;
-    case GW_SSL_ERROR_WANT_WRITE:
-      *wants = EPOLLOUT;
-      return BLOCKED;
-    case GW_SSL_ERROR_ZERO_RETURN:
-      return FINISHED;
-    default:
-      tls_failed(link, kind, error);
-      return LOST;
-  }
-}
-
-static outcome read_client(gw_link *link, uint8_t *into, size_t room, size_t *got) {
-  gw_flow *flow = &link->flows[GW_IN];
-  flow->source_wants = EPOLLIN;
-  errno = 0;
-  int result = gw_openssl.SSL_read(link->conn->ssl, into, (int)room);
-  *got = result > 0 ? (size_t)result : 0;
-  return result > 0 ? MOVED : after_tls(link, result, &flow->source_wants);
+  gw_link_gone(link, GW_CLIENT, error);
+  return 0;
 }
 
 /* Where a record was full there is likely another: several go to the broker in
  * one send. After a smaller one, trying again would cost a read for nothing. */
-static outcome read_client_records(gw_link *link, uint8_t *into, size_t *got) {
-  size_t record;
-  outcome result;
-  *got = 0;
+static size_t read_client(gw_link *link, uint8_t *into) {
+  gw_flow *flow = &link->flows[GW_IN];
+  size_t got = 0;
+  int result;
+  flow->source_wants = EPOLLIN;
   do {
-    result = read_client(link, into + *got, GW_SCRATCH_SIZE - *got, &record);
-    *got += record;
-  } while (record == RECORD_MAX && GW_SCRATCH_SIZE - *got >= RECORD_MAX);
-  return result;
+    errno = 0;
+    result = gw_openssl.SSL_read(link->conn->ssl, into + got, (int)(GW_SCRATCH_SIZE - got));
+    got += result > 0 ? (size_t)result : 0;
+  } while (result == RECORD_MAX && GW_SCRATCH_SIZE - got >= RECORD_MAX);
+  if (result <= 0 && !tls_waits(link, result, &flow->source_wants)) {
+    source_ended(link, GW_IN);
+  }
+  return got;
 }
 
-static outcome read_broker(gw_link *link, uint8_t *into, size_t *got) {
+static size_t write_client(gw_link *link, uint8_t *bytes, size_t length) {
+  gw_flow *flow = &link->flows[GW_OUT];
+  size_t taken = 0;
+  int result = 1;
+  flow->sink_wants = EPOLLOUT;
+  while (taken < length && result > 0) {
+    errno = 0;
+    result = gw_openssl.SSL_write(link->conn->ssl, bytes + taken, (int)(length - taken));
+    taken += result > 0 ? (size_t)result : 0;
+  }
+  if (result <= 0 && !tls_waits(link, result, &flow->sink_wants)) {
+    /* After the client's close_notify SSL_get_error takes any failed write for ZERO_RETURN. */
+    gw_link_gone(link, GW_CLIENT, EPIPE);
+  }
+  return taken;
+}
+
+/* tell_client returns the state of the flow then: DONE, unless TLS has to wait. */
+static gw_flow_state tell_client(gw_link *link) {
+  uint32_t *wants = &link->flows[GW_OUT].sink_wants;
+  *wants = EPOLLOUT;
+  errno = 0;
+  int result = gw_openssl.SSL_shutdown(link->conn->ssl);
+  return result < 0 && tls_waits(link, result, wants) ? GW_FLOW_ENDING : GW_FLOW_DONE;
+}
+
+/* The broker. */
+
+static size_t read_broker(gw_link *link, uint8_t *into) {
   ssize_t result;
   do {
     result = recv(link->upstream, into, GW_SCRATCH_SIZE, MSG_DONTWAIT);
   } while (result < 0 && errno == EINTR);
-  *got = result > 0 ? (size_t)result : 0;
-  if (result >= 0) {
-    return result > 0 ? MOVED : FINISHED;
+  if (result < 0 && errno != EAGAIN) {
+    gw_link_gone(link, GW_BROKER, errno);
+    result = 0;
   }
-  if (errno == EAGAIN) {
-    return BLOCKED;
+  if (result == 0) {
+    source_ended(link, GW_OUT);
   }
-  gw_link_gone(link, GW_BROKER, errno);
-  return LOST;
+  return result > 0 ? (size_t)result : 0;
 }
 
-static outcome write_client(gw_link *link, uint8_t *bytes, size_t length, size_t *taken) {
-  gw_flow *flow = &link->flows[GW_OUT];
-  *taken = 0;
-  while (*taken < length) {
-    flow->sink_wants = EPOLLOUT;
-    errno = 0;
-    int result = gw_openssl.SSL_write(link->conn->ssl, bytes + *taken, (int)(length - *taken));
-    if (result > 0) {
-      *taken += (size_t)result;
-      continue;
-    }
-    outcome came_to = after_tls(link, result, &flow->sink_wants);
-    if (came_to == FINISHED) {
-      /* After the client's close_notify SSL_get_error takes any failed write for ZERO_RETURN. */
-      gw_link_gone(link, GW_CLIENT, EPIPE);
-    }
-    return came_to == BLOCKED ? BLOCKED : LOST;
-  }
-  return MOVED;
-}
-
-static outcome write_broker(gw_link *link, const uint8_t *bytes, size_t length, size_t *taken) {
+static size_t write_broker(gw_link *link, const uint8_t *bytes, size_t length) {
   ssize_t result = send(link->upstream, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-  *taken = result > 0 ? (size_t)result : 0;
-  if (result >= 0) {
-    return *taken == length ? MOVED : BLOCKED;
+  if (result < 0 && errno != EAGAIN && errno != EINTR) {
+    gw_link_gone(link, GW_BROKER, errno);
   }
-  if (errno == EAGAIN || errno == EINTR) {
-    return BLOCKED;
-  }
-  gw_link_gone(link, GW_BROKER, errno);
-  return LOST;
+  return result > 0 ? (size_t)result : 0;
 }
 
-static outcome write_sink(gw_link *link, int flow, uint8_t *bytes, size_t length, size_t *taken) {
-  outcome result =
-      flow == GW_IN ? write_broker(link, bytes, length, taken) : write_client(link, bytes, length, taken);
-  link->moved |= *taken > 0;
-  return result;
-}
-
-/* fill reads once; the flow has ended afterwards where the source has. */
-static size_t fill(gw_link *link, int flow, uint8_t *scratch) {
-  size_t got;
-  outcome result = flow == GW_IN ? read_client_records(link, scratch, &got) : read_broker(link, scratch, &got);
-  if (result == FINISHED || result == LOST) {
-    gw_link_cause(link, flow == GW_IN ? GW_END_CLIENT_CLOSED : GW_END_BROKER_CLOSED, 0, NULL);
-    end_source(&link->flows[flow]);
-    *(flow == GW_IN ? &link->conn->drained : &link->drained) = 1;
-  }
-  link->flows[flow].bytes += got;
-  return got;
-}
-
-/* deliver hands |bytes| to the sink and keeps what it does not take. */
-static void deliver(gw_link *link, int number, uint8_t *bytes, size_t length) {
-  gw_flow *flow = &link->flows[number];
-  size_t taken;
-  if (write_sink(link, number, bytes, length, &taken) != BLOCKED) {
-    return;
-  }
-  flow->pending = malloc(length - taken);
-  if (flow->pending == NULL) {
-    out_of_memory(link, number);
-    return;
-  }
-  memcpy(flow->pending, bytes + taken, length - taken);
-  flow->at = 0;
-  flow->length = length - taken;
-}
-
-/* flush returns 1 when nothing is pending any more. A retry of SSL_write starts
- * with the byte that it stopped at, and with no fewer bytes, as OpenSSL asks for. */
-static int flush(gw_link *link, int number) {
-  gw_flow *flow = &link->flows[number];
-  size_t taken;
-  if (flow->pending == NULL) {
-    return 1;
-  }
-  outcome result = write_sink(link, number, flow->pending + flow->at, flow->length - flow->at, &taken);
-  if (result == MOVED) {
-    drop_pending(flow);
-  } else if (result == BLOCKED) {
-    flow->at += taken;
-  }
-  return result == MOVED;
-}
-
-static void tell_broker(gw_link *link) {
+static gw_flow_state tell_broker(gw_link *link) {
   /* Fails only where the broker has gone, and then it needs no telling. */
   (void)shutdown(link->upstream, SHUT_WR);
-  link->flows[GW_IN].state = GW_FLOW_DONE;
+  return GW_FLOW_DONE;
 }
 
-static void tell_client(gw_link *link) {
-  gw_flow *flow = &link->flows[GW_OUT];
-  flow->sink_wants = EPOLLOUT;
-  errno = 0;
-  int result = gw_openssl.SSL_shutdown(link->conn->ssl);
-  if (result >= 0 || after_tls(link, result, &flow->sink_wants) == FINISHED) {
-    flow->state = GW_FLOW_DONE;
+/* The flows. */
+
+/* deliver hands |bytes|, new or the pending ones, to the sink and keeps what it does not take. A retry of SSL_write
+ * starts with the byte that it stopped at, and with no fewer bytes, as OpenSSL asks for. */
+static void deliver(gw_link *link, int number, uint8_t *bytes, size_t length) {
+  gw_flow *flow = &link->flows[number];
+  size_t taken = number == GW_IN ? write_broker(link, bytes, length) : write_client(link, bytes, length);
+  link->moved |= taken > 0;
+  if (flow->state == GW_FLOW_DONE) {
+    return; /* the sink is lost */
+  }
+  if (taken == length) {
+    drop_pending(flow);
+  } else if (flow->pending != NULL) {
+    flow->at += taken;
+  } else if (!hold(flow, bytes + taken, length - taken)) {
+    /* Bytes are lost, and so is the connection. */
+    gw_link_gone(link, 1 - number, ENOMEM);
+    give_up(&link->flows[1 - number]);
   }
 }
 
 uint32_t gw_link_wants(const gw_link *link, int flow, int side) {
   const gw_flow *one = &link->flows[flow];
-  if (link->connecting) {
+  if (link->phase == GW_CONNECTING) {
     return side == GW_BROKER && flow == GW_IN ? EPOLLOUT : 0;
   }
   if (side == flow) {
@@ -355,26 +292,19 @@ uint32_t gw_link_wants(const gw_link *link, int flow, int side) {
 
 void gw_link_pump(gw_link *link, int number, uint8_t *scratch) {
   gw_flow *flow = &link->flows[number];
-  if (!flush(link, number)) {
-    return;
+  if (flow->pending != NULL) {
+    deliver(link, number, flow->pending + flow->at, flow->length - flow->at);
   }
-  if (flow->state == GW_FLOW_OPEN) {
-    size_t length = fill(link, number, scratch);
+  if (flow->state == GW_FLOW_OPEN && flow->pending == NULL) {
+    size_t length = number == GW_IN ? read_client(link, scratch) : read_broker(link, scratch);
+    flow->bytes += length;
     if (length > 0 && flow->state != GW_FLOW_DONE) {
       deliver(link, number, scratch, length);
     }
   }
   if (flow->state == GW_FLOW_ENDING && flow->pending == NULL) {
-    if (number == GW_IN) {
-      tell_broker(link);
-    } else {
-      tell_client(link);
-    }
+    flow->state = number == GW_IN ? tell_broker(link) : tell_client(link);
   }
-}
-
-int gw_link_done(const gw_link *link) {
-  return link->flows[GW_IN].state == GW_FLOW_DONE && link->flows[GW_OUT].state == GW_FLOW_DONE;
 }
 
 void gw_link_farewell(gw_link *link) {
@@ -385,21 +315,17 @@ void gw_link_farewell(gw_link *link) {
   }
 }
 
-/* Closing a socket with unread bytes resets the connection, which may destroy
- * what was just sent; so what is there is read first, once. */
-static void close_upstream(gw_link *link, uint8_t *scratch) {
+void gw_link_close(gw_link *link, uint8_t *scratch) {
+  if (link->end != GW_END_BROKER_REFUSED) {
+    gw_conn_close(link->conn);
+  }
+  /* Closing a socket with unread bytes resets the connection, which may destroy
+   * what was just sent; so what is there is read first, once. */
   if (!link->drained) {
     (void)shutdown(link->upstream, SHUT_WR);
     (void)recv(link->upstream, scratch, GW_SCRATCH_SIZE, MSG_DONTWAIT);
   }
   (void)close(link->upstream);
-}
-
-void gw_link_close(gw_link *link, uint8_t *scratch) {
-  if (link->end != GW_END_BROKER_REFUSED) {
-    gw_conn_close(link->conn);
-  }
-  close_upstream(link, scratch);
   drop_pending(&link->flows[GW_IN]);
   drop_pending(&link->flows[GW_OUT]);
 }

@@ -41,33 +41,43 @@ typedef struct gw_link gw_link;
 /* What epoll's data points to begins with one of these octets. */
 enum { GW_WATCH_SIDE, GW_WATCH_DOOR };
 
+/* No set of events. */
+enum { GW_STALE = -1 };
+
 /* Belongs to relay_loop.c, like the nodes. */
 typedef struct {
   uint8_t watch;     /* GW_WATCH_SIDE */
   uint8_t polled;    /* registered with epoll */
-  uint8_t finishing; /* it was seen to have finished before the flow from it could be read to its end */
-  uint8_t again;     /* edge-triggered, and perhaps not read to where the edge was: epoll has to look once more */
-  uint32_t armed;    /* the events asked for */
+  uint8_t finished;  /* it was seen to have, perhaps before the flow from it could be read to its end */
+  uint32_t armed;    /* the events asked for; GW_STALE: epoll has to be asked anew */
   gw_link *link;
 } gw_side;
 
 enum { GW_END_NONE = -1 };
 
+/* What a link is at, once it was begun. It may be in a phase for some time, and ends then (relay_loop.h). */
+typedef enum {
+  GW_CONDEMNED,  /* revoked: told so and not relayed any more, but yet to be closed */
+  GW_LINGERING,  /* half-closed; anew with each byte that moves */
+  GW_CONNECTING, /* |upstream| is not connected yet: nothing is read from either side */
+  GW_OPEN,       /* relayed */
+  GW_OVER,       /* it has ended: only the event is left to be told */
+  GW_PHASES      /* number of phases; last */
+} gw_phase;
+
 struct gw_link {
-  gw_node node;        /* in the list of live, condemned, ended or adopted links, or of events */
-  gw_node waiting;     /* in a list of those that may not wait for ever; next is NULL outside of one */
+  gw_node node;        /* in the list of its phase, of adopted links before or of events after */
+  gw_phase phase;      /* belongs to relay_loop.c, like |due_us| */
   gw_conn *conn;       /* owned */
   int upstream;        /* owned; closed once the link has ended */
   int drained;         /* the broker has finished, and all that it sent was read */
   int end;             /* GW_END_NONE until the first cause is known */
   int error;           /* of the cause: an errno, or 0 */
-  uint8_t connecting;  /* |upstream| is not connected yet: nothing is read from either side */
   uint8_t moved;       /* a byte has moved since relay_loop.c cleared this */
-  uint8_t over;        /* it has ended: only the event is left to be told */
   const char *reason;  /* of the cause, static storage, or NULL */
   uint64_t id;
   int64_t adopted_ms, ended_ms;
-  int64_t since_ms;    /* when it began to wait */
+  int64_t due_us;      /* when it has been in its phase for too long */
   gw_side sides[2];
   gw_flow flows[2];
 };
@@ -79,15 +89,15 @@ enum { GW_SCRATCH_SIZE = 65536 };
  * broker. NULL without memory, and both stay the caller's. */
 gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface, size_t preface_length);
 
-/* gw_link_free releases |link| and, if it still has one, |conn|; |upstream| has been closed. */
+/* gw_link_free releases |link| (NULL is fine) and, if it still has one, |conn|; |upstream| has been closed. */
 void gw_link_free(gw_link *link);
 
-/* gw_link_prepare sets the broker's socket's options and notes whether it is connected. */
-void gw_link_prepare(gw_link *link);
+/* gw_link_prepare sets the broker's socket's options. Returns 1 when it is connected. */
+int gw_link_prepare(gw_link *link);
 
 /* gw_link_connected is to be called when |upstream|, connecting, has become writable or failed.
- * Returns 1, or 0 with the cause. */
-int gw_link_connected(gw_link *link);
+ * Where it failed both flows are DONE, and the cause is noted. */
+void gw_link_connected(gw_link *link);
 
 /* gw_link_wants returns the epoll events of |side|'s socket at which gw_link_pump(flow) has something to try. */
 uint32_t gw_link_wants(const gw_link *link, int flow, int side);
@@ -96,11 +106,9 @@ uint32_t gw_link_wants(const gw_link *link, int flow, int side);
  * new ones, then the news that the source has finished. Never blocks. */
 void gw_link_pump(gw_link *link, int flow, uint8_t *scratch);
 
-/* gw_link_gone notes that |side| takes no more bytes, for the reason that |error| (an errno) gives. */
+/* gw_link_gone notes that |side| takes no more bytes, for the reason that |error| (an errno) gives unless an earlier
+ * cause is known; a second call does nothing. */
 void gw_link_gone(gw_link *link, int side, int error);
-
-/* gw_link_done returns 1 when both flows are DONE. */
-int gw_link_done(const gw_link *link);
 
 /* gw_link_cause notes why the link ends, unless an earlier cause is known; |error| is an errno, or 0. */
 void gw_link_cause(gw_link *link, int end, int error, const char *reason);

@@ -24,10 +24,12 @@
  * once, so that a side that hangs up while the other does not take its bytes is
  * seen to have finished.
  *
- * Half-closed links (one side has finished, the other not) are kept in the order
- * of the last byte that moved, those whose broker does not answer yet in the order
- * of adoption; the first of each decides how long epoll_wait may sleep. Without
- * any it sleeps for ever: an idle relay does not wake up.
+ * A link is in one phase at a time, and in the list of that phase. All links of a
+ * phase may be in it for equally long, so that who came first is due first: the
+ * first of each list decides how long epoll_wait may sleep, and what becomes of
+ * those that are due is the phase's. Half-closed links (one side has finished, the
+ * other not) come anew with each byte that moves. With nobody in a phase that ends,
+ * it sleeps for ever: an idle relay does not wake up.
  *
  * Within one batch of events a link may end while a later event points to it. So
  * ending closes the sockets at once, but keeps the link until the batch is over.
@@ -36,9 +38,9 @@
  * woken once for many of them, unless they matter at once.
  *
  * A revocation may end thousands of links at once, and closing one costs some
- * 50 us. So a recheck only says farewell: from then on no byte of a condemned link
- * is relayed and its client knows; the closing is done a slice at a time, between
- * the events of the others.
+ * 50 us. So looking up only says farewell: from then on no byte of a condemned link
+ * is relayed and its client knows. Whoever is due, condemned or not, is closed a
+ * slice at a time, between the events of the others.
  *
  * Rejected: edges for the client too, which would need a read that fails after
  * each message; io_uring, which SSL_read cannot
@@ -58,52 +60,50 @@ enum { BATCH = 256 };
 /* Arrivals that one step of a front may bring. */
 enum { ARRIVALS = 4 };
 
-/* Condemned links that are closed between two calls of epoll_wait. */
+/* Links of a phase whose time has come that are closed between two calls of epoll_wait. */
 enum { SLICE = 32 };
 
 /* Ordinary ends wait for so many or so long before their reader is woken. */
-enum { TELL_AT_ONCE = 64, TELL_WITHIN_MS = 100 };
+enum { TELL_AT_ONCE = 64, TELL_WITHIN_US = 100000 };
 
-static gw_link *link_of_waiting(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, waiting)); }
+/* Times are microseconds of gw_now_us; one that does not come is GW_NEVER. */
 
-/* Links that may not wait for ever. */
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static void wait_in(gw_node *list, gw_link *link) {
-  if (link->waiting.next != NULL) {
-    gw_list_remove(&link->waiting);
-  }
-  link->since_ms = gw_now_ms();
-  gw_list_append(list, &link->waiting);
+/* When |wait_us| will have passed since |now_us|; below 0 it never will. */
+static int64_t after(int64_t now_us, int64_t wait_us) { return wait_us < 0 ? GW_NEVER : now_us + wait_us; }
+
+/* Phases. */
+
+/* first_in returns the link that has been in |phase| for the longest time, or NULL. */
+static gw_link *first_in(const gw_relay *relay, int phase) {
+  const gw_node *links = &relay->phases[phase].links;
+  return gw_list_empty(links) ? NULL : gw_link_of(links->next);
 }
 
-static void wait_no_more(gw_link *link) {
-  if (link->waiting.next != NULL) {
-    gw_list_remove(&link->waiting);
-  }
-}
-
-/* In how many milliseconds the first of |list| will have waited |longest|; -1 if it is empty. */
-static int64_t time_left(const gw_node *list, int64_t longest) {
-  if (gw_list_empty(list)) {
-    return -1;
-  }
-  int64_t left = link_of_waiting(list->next)->since_ms + longest - gw_now_ms();
-  return left > 0 ? left : 0;
+static void enter(gw_relay *relay, gw_link *link, gw_phase phase) {
+  gw_list_remove(&link->node);
+  gw_list_append(&relay->phases[phase].links, &link->node);
+  link->phase = phase;
+  link->due_us = after(gw_now_us(), relay->phases[phase].longest_us);
 }
 
 /* Ending. */
 
-static void unpoll(gw_relay *relay, gw_link *link, int side) {
-  if (link->sides[side].polled) {
-    (void)epoll_ctl(relay->epoll, EPOLL_CTL_DEL, side == GW_CLIENT ? link->conn->fd : link->upstream, NULL);
-    link->sides[side].polled = 0;
-  }
+/* watch makes epoll report |events| of one side, or nothing at all of it where |how| is EPOLL_CTL_DEL. Returns 1, or 0
+ * with errno. */
+static int watch(gw_relay *relay, gw_link *link, int number, int how, uint32_t events) {
+  gw_side *side = &link->sides[number];
+  struct epoll_event event = {.events = events, .data.ptr = side};
+  side->polled = how != EPOLL_CTL_DEL;
+  side->armed = events;
+  return epoll_ctl(relay->epoll, how, number == GW_CLIENT ? link->conn->fd : link->upstream, &event) == 0;
 }
 
 /* end_link closes |link| for the cause that it has. The kernel drops closed sockets from the epoll set. */
 static void end_link(gw_relay *relay, gw_link *link) {
   if (link->end == GW_END_BROKER_REFUSED) {
-    unpoll(relay, link, GW_CLIENT); /* it goes back to the worker, open */
+    (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0); /* it goes back to the worker, open */
   } else if (link->end == GW_END_REVOKED) {
     gw_verification *known = &link->conn->verification;
     if (known->leaf_der == NULL) {
@@ -112,91 +112,69 @@ static void end_link(gw_relay *relay, gw_link *link) {
     gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
   }
   gw_link_close(link, relay->scratch);
-  link->over = 1;
   link->ended_ms = gw_now_ms();
-  wait_no_more(link);
-  gw_list_remove(&link->node);
-  gw_list_append(&relay->ended, &link->node);
+  enter(relay, link, GW_OVER);
   gw_count(relay->counters, GW_COUNT_LIVE, (uint64_t)-1);
   (void)__atomic_fetch_sub(&relay->live, 1, __ATOMIC_RELAXED);
 }
 
-/* condemn says farewell to |link|, which is revoked, and leaves the rest to end_condemned. */
-static void condemn(gw_relay *relay, gw_link *link) {
-  link->end = GW_END_REVOKED;
-  link->reason = NULL;
-  link->error = 0;
-  gw_link_farewell(link);
-  wait_no_more(link);
-  gw_list_remove(&link->node);
-  gw_list_append(&relay->condemned, &link->node);
+/* end_for ends |link| for |end|, whatever began to go wrong with it before. */
+static void end_for(gw_relay *relay, gw_link *link, int end, int error) {
+  link->end = GW_END_NONE;
+  gw_link_cause(link, end, error, NULL);
+  end_link(relay, link);
 }
 
-static void end_condemned(gw_relay *relay, int most) {
-  for (int i = 0; i < most && !gw_list_empty(&relay->condemned); i++) {
-    end_link(relay, gw_link_of(relay->condemned.next));
+/* end_due ends those that have been in their phase for too long. */
+static void end_due(gw_relay *relay, int64_t now_us) {
+  for (int phase = 0; phase < GW_OPEN; phase++) {
+    const gw_phase_links *in = &relay->phases[phase];
+    gw_link *link;
+    for (int i = 0; i < SLICE && (link = first_in(relay, phase)) != NULL && link->due_us <= now_us; i++) {
+      end_for(relay, link, in->end, in->error);
+    }
   }
 }
 
-/* end_for ends |link| for |end|, whatever began to go wrong with it before. */
-static void end_for(gw_relay *relay, gw_link *link, int end, int error) {
-  link->end = end;
-  link->reason = NULL;
-  link->error = error;
-  end_link(relay, link);
+static void end_all(gw_relay *relay) {
+  for (int phase = 0; phase < GW_OVER; phase++) {
+    for (gw_link *link; (link = first_in(relay, phase)) != NULL;) {
+      end_for(relay, link, phase == GW_CONDEMNED ? GW_END_REVOKED : GW_END_STOPPED, 0);
+    }
+  }
 }
 
 /* Interest. */
 
-static int half_closed(const gw_link *link) {
-  return link->flows[GW_IN].state != GW_FLOW_OPEN || link->flows[GW_OUT].state != GW_FLOW_OPEN ||
-         link->sides[GW_CLIENT].finishing || link->sides[GW_BROKER].finishing;
-}
-
-static void mind_lingering(gw_relay *relay, gw_link *link) {
-  if (half_closed(link) && (link->moved || link->waiting.next == NULL)) {
-    wait_in(&relay->lingering, link);
-  }
-}
-
-/* arm tells epoll what is wanted of |side| now. Returns 1, or 0 with errno. */
+/* arm tells epoll what is wanted of |side| now. Returns 1, or 0 and the side is lost. */
 static int arm(gw_relay *relay, gw_link *link, int number) {
   gw_side *side = &link->sides[number];
   uint32_t wanted = gw_link_wants(link, GW_IN, number) | gw_link_wants(link, GW_OUT, number);
-  if ((wanted & EPOLLIN) == 0 && link->flows[number].state == GW_FLOW_OPEN && !side->finishing) {
+  side->finished |= link->flows[number].state != GW_FLOW_OPEN;
+  if ((wanted & EPOLLIN) == 0 && !side->finished) {
     wanted |= EPOLLRDHUP;
   }
   if (number == GW_BROKER && (wanted & EPOLLIN) != 0) {
     wanted |= EPOLLRDHUP | EPOLLET;
   }
-  if (side->polled ? wanted == side->armed && !side->again : side->finishing && wanted == 0) {
-    return 1;
-  }
-  struct epoll_event event = {.events = wanted, .data.ptr = side};
-  if (epoll_ctl(relay->epoll, side->polled ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-                number == GW_CLIENT ? link->conn->fd : link->upstream, &event) != 0) {
+  if (wanted != side->armed && !watch(relay, link, number, side->polled ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, wanted)) {
+    gw_link_gone(link, number, errno);
     return 0;
   }
-  side->polled = 1;
-  side->armed = wanted;
-  side->again = 0;
   return 1;
 }
 
 /* settle draws the consequences of what was done to |link|. */
 static void settle(gw_relay *relay, gw_link *link) {
-  if (gw_link_done(link)) {
+  int done = link->flows[GW_IN].state == GW_FLOW_DONE && link->flows[GW_OUT].state == GW_FLOW_DONE;
+  if (done || !arm(relay, link, GW_CLIENT) || !arm(relay, link, GW_BROKER)) {
     end_link(relay, link);
     return;
   }
-  for (int side = 0; side < 2; side++) {
-    if (!arm(relay, link, side)) {
-      gw_link_cause(link, side == GW_CLIENT ? GW_END_CLIENT_LOST : GW_END_BROKER_LOST, errno, NULL);
-      end_link(relay, link);
-      return;
-    }
+  int half_closed = link->sides[GW_CLIENT].finished || link->sides[GW_BROKER].finished;
+  if (half_closed && (link->moved || link->phase == GW_OPEN)) {
+    enter(relay, link, GW_LINGERING);
   }
-  mind_lingering(relay, link);
   link->moved = 0;
 }
 
@@ -207,138 +185,87 @@ static void pump(gw_relay *relay, gw_link *link, int flow) {
   uint64_t before = link->flows[flow].bytes;
   gw_link_pump(link, flow, relay->scratch);
   uint64_t read = link->flows[flow].bytes - before;
-  link->sides[GW_BROKER].again |= flow == GW_OUT && read == GW_SCRATCH_SIZE;
-  if (read > 0) {
-    gw_count(relay->counters, flow == GW_IN ? GW_COUNT_BYTES_IN : GW_COUNT_BYTES_OUT, read);
+  if (flow == GW_OUT && read == GW_SCRATCH_SIZE && link->sides[GW_BROKER].polled) {
+    link->sides[GW_BROKER].armed = (uint32_t)GW_STALE; /* perhaps not read to the edge */
   }
+  gw_count(relay->counters, flow == GW_IN ? GW_COUNT_BYTES_IN : GW_COUNT_BYTES_OUT, read);
 }
 
-/* unasked deals with what epoll reports of a side of which nothing is wanted now. */
-static void unasked(gw_relay *relay, gw_link *link, int number, uint32_t events) {
-  gw_side *side = &link->sides[number];
-  if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
-    unpoll(relay, link, number);
-    if (link->flows[number].state != GW_FLOW_OPEN) {
-      gw_link_gone(link, number, ECONNRESET);
-    }
-  }
-  if ((events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
-    side->finishing = 1;
-  }
-}
-
-static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
-  gw_link *link = side->link;
-  int number = side == &link->sides[GW_CLIENT] ? GW_CLIENT : GW_BROKER;
-  if (link->over) {
-    return; /* ended by an earlier event of this batch */
-  }
-  if (link->end == GW_END_REVOKED) {
-    end_link(relay, link); /* condemned: its turn comes early */
-    return;
-  }
-  if (link->connecting && number == GW_BROKER) {
-    if (!gw_link_connected(link)) {
-      end_link(relay, link);
-      return;
-    }
-    wait_no_more(link);
-    /* The client's first bytes have often arrived already. */
+/* begin begins to relay, once the broker is |connected|. The client's first bytes have often arrived already. */
+static void begin(gw_relay *relay, gw_link *link, int connected) {
+  enter(relay, link, connected ? GW_OPEN : GW_CONNECTING);
+  if (connected) {
     pump(relay, link, GW_IN);
-    settle(relay, link);
-    return;
   }
+  settle(relay, link);
+}
+
+/* try moves what |events| of one side let move. */
+static void try(gw_relay *relay, gw_link *link, int number, uint32_t events) {
+  gw_side *side = &link->sides[number];
+  int hung = (events & (EPOLLHUP | EPOLLERR)) != 0, finished = hung || (events & EPOLLRDHUP) != 0, tried = 0;
   /* A socket that hangs or failed lets any attempt get further, to its end or its error. */
-  uint32_t ready = (events & (EPOLLHUP | EPOLLERR)) != 0 ? events | EPOLLIN | EPOLLOUT : events;
-  /* The end of what it sends has no edge of its own where it came before the last bytes were read. */
-  side->again = number == GW_BROKER && (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-  int tried = 0;
+  uint32_t ready = hung ? events | EPOLLIN | EPOLLOUT : events;
+  if (number == GW_BROKER && finished) {
+    side->armed = (uint32_t)GW_STALE; /* the end has no edge of its own where it came before the last bytes were read */
+  }
   for (int flow = 0; flow < 2; flow++) {
     if ((gw_link_wants(link, flow, number) & ready) != 0) {
       pump(relay, link, flow);
       tried = 1;
     }
   }
-  if (!tried) {
-    unasked(relay, link, number, events);
+  side->finished |= !tried && finished;
+  if (!tried && hung) {
+    (void)watch(relay, link, number, EPOLL_CTL_DEL, 0);
+    if (link->flows[number].state != GW_FLOW_OPEN) {
+      gw_link_gone(link, number, ECONNRESET);
+    }
   }
   settle(relay, link);
 }
 
-/* Rechecking and beginning. */
+static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
+  gw_link *link = side->link;
+  int number = side == &link->sides[GW_CLIENT] ? GW_CLIENT : GW_BROKER;
+  if (link->phase == GW_CONNECTING && number == GW_BROKER) {
+    gw_link_connected(link);
+    begin(relay, link, 1);
+  } else if (link->phase != GW_CONDEMNED && link->phase != GW_OVER) { /* ended by an earlier event of this batch */
+    try(relay, link, number, events);
+  }
+}
+
+/* Looking up. */
 
 /* revoked_now looks |link| up; its verification has the verdict if so. */
 static int revoked_now(gw_link *link, const gw_snapshot *snapshot, int64_t now) {
   gw_verification *known = &link->conn->verification;
-  gw_verdict verdict;
-  if (known->chain == NULL) {
-    return 0;
+  gw_verdict verdict = {.verdict = GW_VERDICT_NONE};
+  if (known->chain != NULL) {
+    (void)gw_chain_judge(known->listener, snapshot, known->chain, now, &verdict);
   }
-  (void)gw_chain_judge(known->listener, snapshot, known->chain, now, &verdict);
-  if (verdict.verdict != GW_VERDICT_REVOKED) {
-    return 0;
+  if (verdict.verdict == GW_VERDICT_REVOKED) {
+    known->verdict = verdict;
   }
-  known->verdict = verdict;
-  return 1;
+  return verdict.verdict == GW_VERDICT_REVOKED;
 }
 
-static void begin(gw_relay *relay, gw_link *link, const gw_snapshot *snapshot) {
-  gw_link_prepare(link);
-  if (revoked_now(link, snapshot, (int64_t)time(NULL))) {
-    end_for(relay, link, GW_END_REVOKED, 0);
-    return;
-  }
-  if (link->connecting) {
-    wait_in(&relay->connecting, link);
-  } else {
-    pump(relay, link, GW_IN);
-  }
-  settle(relay, link);
-}
-
-static void begin_all(gw_relay *relay, gw_node *adopted) {
-  if (gw_list_empty(adopted)) {
-    return;
-  }
-  gw_snapshot *snapshot = gw_world_snapshot(relay->world);
-  while (!gw_list_empty(adopted)) {
-    gw_link *link = gw_link_of(adopted->next);
-    gw_list_remove(&link->node);
-    gw_list_append(&relay->links, &link->node);
-    begin(relay, link, snapshot);
-  }
-  gw_snapshot_free(snapshot);
-}
-
-static void recheck_all(gw_relay *relay) {
-  gw_snapshot *snapshot = gw_world_snapshot(relay->world);
+/* look_up looks all |links| up. Who is revoked is told so, and the rest is left to end_due. Others begin if |new|. */
+static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot, int new) {
   int64_t now = (int64_t)time(NULL);
-  for (gw_node *node = relay->links.next, *next; node != &relay->links; node = next) {
+  for (gw_node *node = links->next, *next; node != links; node = next) {
     gw_link *link = gw_link_of(node);
+    int ends = new || gw_listener_rules(link->conn->verification.listener)->disconnect_revoked;
     next = node->next;
-    if (gw_listener_rules(link->conn->verification.listener)->disconnect_revoked &&
-        revoked_now(link, snapshot, now)) {
-      condemn(relay, link);
+    if (ends && revoked_now(link, snapshot, now)) {
+      gw_link_farewell(link);
+      enter(relay, link, GW_CONDEMNED);
+    } else if (new) {
+      begin(relay, link, gw_link_prepare(link));
     }
   }
-  gw_snapshot_free(snapshot);
 }
-
-static void end_all(gw_relay *relay) {
-  end_condemned(relay, INT_MAX);
-  while (!gw_list_empty(&relay->links)) {
-    end_for(relay, gw_link_of(relay->links.next), GW_END_STOPPED, 0);
-  }
-}
-
-/* end_overdue ends those of |list| that have waited |longest| milliseconds. */
-static void end_overdue(gw_relay *relay, gw_node *list, int64_t longest, int end, int error) {
-  while (time_left(list, longest) == 0) {
-    end_for(relay, link_of_waiting(list->next), end, error);
-  }
-}
-
-static int64_t sooner(int64_t a, int64_t b) { return b < 0 || (a >= 0 && a < b) ? a : b; }
 
 /* Fronts. */
 
@@ -364,7 +291,7 @@ static int64_t handshaking(const gw_relay *relay) {
 /* step lets |door|'s front take one, within its limits. */
 static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
   gw_arrival arrivals[ARRIVALS];
-  gw_arrival notice = {.listener = gw_front_listener(door->front)};
+  gw_listener *listener = gw_front_listener(door->front);
   int was_full = door->admission.full;
   gw_grant grant = gw_admission_grant(&door->admission, now_us, handshaking(relay));
   gw_intake intake = {.quota = grant.quota, .turn_away = grant.turn_away};
@@ -374,146 +301,110 @@ static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
     leave(relay, &arrivals[i]);
   }
   if (door->admission.full && !was_full) {
-    notice.result = GW_DOOR_FULL;
-    leave(relay, &notice);
+    leave(relay, &(gw_arrival){.listener = listener, .result = GW_DOOR_FULL});
   }
   if (intake.code != 0) {
     gw_admission_exhausted(&door->admission, now_us);
-    notice.result = GW_DOOR_STUCK;
-    notice.code = intake.code;
-    leave(relay, &notice);
+    leave(relay, &(gw_arrival){.listener = listener, .result = GW_DOOR_STUCK, .code = intake.code});
   }
-  int64_t patience_ms = gw_front_patience(door->front);
-  int64_t wait_us = sooner(grant.pause_us, patience_ms < 0 ? -1 : patience_ms * 1000);
-  door->due = intake.busy || intake.code != 0; /* in the latter case there is another grant to be had: a pause */
-  door->step_at_us = wait_us < 0 ? -1 : now_us + wait_us;
+  int64_t pause_us = after(now_us, grant.pause_us), late_us = after(now_us, gw_front_patience(door->front) * 1000);
+  /* After an error of accept(2) there is another grant to be had: a pause. */
+  door->due_us = intake.busy || intake.code != 0 ? 0 : sooner(pause_us, late_us);
 }
 
-/* step_all lets those take a step that have something to do, or whose time has come. */
-static void step_all(gw_relay *relay) {
-  if (gw_list_empty(&relay->doors)) {
-    return;
-  }
-  int64_t now_us = gw_now_us();
+/* step_all lets those take a step whose time has come. */
+static void step_all(gw_relay *relay, int64_t now_us) {
   for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    gw_door *door = gw_door_of(node);
-    if (door->due || (door->step_at_us >= 0 && door->step_at_us <= now_us)) {
-      step(relay, door, now_us);
+    if (gw_door_of(node)->due_us <= now_us) {
+      step(relay, gw_door_of(node), now_us);
     }
   }
-}
-
-/* open_all begins to serve |opened|. */
-static void open_all(gw_relay *relay, gw_node *opened) {
-  for (gw_node *node = opened->next; node != opened; node = node->next) {
-    gw_door *door = gw_door_of(node);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = door};
-    if (epoll_ctl(relay->epoll, EPOLL_CTL_ADD, gw_front_fd(door->front), &event) != 0) {
-      gw_arrival notice = {.listener = gw_front_listener(door->front), .result = GW_DOOR_STUCK, .code = errno};
-      leave(relay, &notice);
-    }
-    door->due = 1;
-  }
-  gw_list_move(&relay->doors, opened);
-}
-
-static void stop_listening(gw_relay *relay) {
-  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    gw_front_stop_listening(gw_door_of(node)->front);
-  }
-}
-/* In how many milliseconds, no less, |when_us| will be; -1 for never. */
-static int64_t until(int64_t when_us) {
-  int64_t left = when_us - gw_now_us();
-  return when_us < 0 ? -1 : left > 0 ? (left + 999) / 1000 : 0;
-}
-
-/* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
-static int patience(const gw_relay *relay) {
-  int64_t left = sooner(time_left(&relay->lingering, relay->linger_ms), time_left(&relay->connecting, relay->connect_ms));
-  if (relay->untold > 0) {
-    int64_t untold = relay->tell_by_ms - gw_now_ms();
-    left = sooner(left, untold > 0 ? untold : 0);
-  }
-  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    const gw_door *door = gw_door_of(node);
-    left = door->due ? 0 : sooner(left, until(door->step_at_us));
-  }
-  return gw_list_empty(&relay->condemned) ? (int)(left < INT_MAX ? left : INT_MAX) : 0;
 }
 
 /* The thread. */
 
-/* publish turns the links that ended into events that can be read, and wakes their reader in time. */
-static void publish(gw_relay *relay, int urgent) {
-  gw_node dropped;
-  gw_list_init(&dropped);
-  if (relay->untold == 0) {
-    relay->tell_by_ms = gw_now_ms() + TELL_WITHIN_MS;
+/* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
+static int patience(const gw_relay *relay) {
+  int64_t due_us = relay->tell_by_us;
+  for (int phase = 0; phase < GW_OPEN; phase++) {
+    const gw_link *link = first_in(relay, phase);
+    due_us = link != NULL ? sooner(due_us, link->due_us) : due_us;
   }
+  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
+    due_us = sooner(due_us, gw_door_of(node)->due_us);
+  }
+  if (due_us == GW_NEVER) {
+    return -1;
+  }
+  int64_t left_ms = (due_us - gw_now_us() + 999) / 1000; /* no less, or it would wake up too early */
+  return left_ms <= 0 ? 0 : (int)sooner(left_ms, INT_MAX);
+}
+
+/* leave_event lets |link| wait for the reader. Returns the link that is dropped for it, or NULL. */
+static gw_link *leave_event(gw_relay *relay, gw_link *link) {
+  gw_link *dropped = NULL;
   (void)pthread_mutex_lock(&relay->lock);
-  while (!gw_list_empty(&relay->ended)) {
-    gw_link *link = gw_link_of(relay->ended.next);
-    int ordinary = link->end != GW_END_REVOKED && link->end != GW_END_BROKER_REFUSED;
-    gw_list_remove(&link->node);
-    if (ordinary && relay->quiet) {
-      gw_list_append(&dropped, &link->node);
-      continue;
-    }
-    gw_list_append(&relay->events, &link->node);
-    urgent |= !ordinary;
-    relay->untold++;
-    if (++relay->events_count > relay->events_max) {
-      gw_node *oldest = relay->events.next;
-      gw_list_remove(oldest);
-      gw_list_append(&dropped, oldest);
-      relay->events_count--;
-    }
+  gw_list_append(&relay->events, &link->node);
+  if (++relay->events_count > relay->events_max) {
+    dropped = gw_link_of(relay->events.next);
+    gw_list_remove(&dropped->node);
+    relay->events_count--;
   }
   (void)pthread_mutex_unlock(&relay->lock);
-  if (urgent || relay->untold >= TELL_AT_ONCE || gw_now_ms() >= relay->tell_by_ms) {
+  return dropped;
+}
+
+/* publish turns the links that ended into events that can be read, and wakes their reader in time. */
+static void publish(gw_relay *relay, int at_once) {
+  for (gw_link *link; (link = first_in(relay, GW_OVER)) != NULL;) {
+    int ordinary = link->end != GW_END_REVOKED && link->end != GW_END_BROKER_REFUSED;
+    gw_list_remove(&link->node);
+    if (!ordinary || !relay->quiet) {
+      int may_wait = ++relay->untold < TELL_AT_ONCE && ordinary;
+      relay->tell_by_us = sooner(relay->tell_by_us, may_wait ? gw_now_us() + TELL_WITHIN_US : 0);
+      link = leave_event(relay, link);
+    }
+    gw_link_free(link);
+  }
+  if (at_once || relay->tell_by_us <= gw_now_us()) {
     gw_signal_fd(relay->events_ready);
     relay->untold = 0;
-  }
-  while (!gw_list_empty(&dropped)) {
-    gw_link *link = gw_link_of(dropped.next);
-    gw_list_remove(&link->node);
-    gw_link_free(link);
+    relay->tell_by_us = GW_NEVER;
   }
 }
 
 /* obey does what other threads and the fronts asked for. Returns 1 when that is to stop. */
 static int obey(gw_relay *relay) {
-  gw_node adopted, opened;
+  gw_node adopted;
   gw_list_init(&adopted);
-  gw_list_init(&opened);
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_move(&adopted, &relay->adopted);
-  gw_list_move(&opened, &relay->opened);
-  int recheck = relay->recheck, silence = relay->stop_listening, stop = relay->stop;
+  gw_list_move(&relay->doors, &relay->opened);
+  int again = relay->recheck, silence = relay->stop_listening, stop = relay->stop;
   relay->recheck = relay->stop_listening = 0;
   (void)pthread_mutex_unlock(&relay->lock);
-  open_all(relay, &opened);
-  if (silence) {
-    stop_listening(relay);
+  for (gw_node *node = relay->doors.next; silence && node != &relay->doors; node = node->next) {
+    gw_front_stop_listening(gw_door_of(node)->front);
   }
   if (stop) {
-    gw_list_move(&relay->links, &adopted);
+    gw_list_move(&relay->phases[GW_OPEN].links, &adopted);
     end_all(relay);
-    return 1;
+  } else if (again || !gw_list_empty(&adopted)) {
+    gw_snapshot *snapshot = gw_world_snapshot(relay->world);
+    look_up(relay, &adopted, snapshot, 1);
+    for (int phase = GW_CONDEMNED + 1; again && phase < GW_OVER; phase++) {
+      look_up(relay, &relay->phases[phase].links, snapshot, 0);
+    }
+    gw_snapshot_free(snapshot);
   }
-  begin_all(relay, &adopted);
-  if (recheck) {
-    recheck_all(relay);
-  }
-  return 0;
+  return stop;
 }
 
 static void notice(gw_relay *relay, const struct epoll_event *event) {
   if (event->data.ptr == NULL) {
     gw_clear_fd(relay->wake);
   } else if (*(const uint8_t *)event->data.ptr == GW_WATCH_DOOR) {
-    ((gw_door *)event->data.ptr)->due = 1;
+    ((gw_door *)event->data.ptr)->due_us = 0;
   } else {
     on_event(relay, event->data.ptr, event->events);
   }
@@ -523,6 +414,8 @@ void *gw_relay_run(void *argument) {
   gw_relay *relay = argument;
   struct epoll_event batch[BATCH];
   int stopped = 0;
+  /* For people who look at the process; nothing depends on it. */
+  (void)pthread_setname_np(pthread_self(), "gw-relay");
   while (!stopped) {
     int count = epoll_wait(relay->epoll, batch, BATCH, patience(relay));
     if (count < 0 && errno != EINTR) {
@@ -531,12 +424,10 @@ void *gw_relay_run(void *argument) {
     for (int i = 0; i < count; i++) {
       notice(relay, &batch[i]);
     }
-    step_all(relay);
+    step_all(relay, gw_now_us());
     stopped = obey(relay);
-    end_condemned(relay, SLICE);
-    end_overdue(relay, &relay->lingering, relay->linger_ms, GW_END_LINGERED, 0);
-    end_overdue(relay, &relay->connecting, relay->connect_ms, GW_END_BROKER_REFUSED, ETIMEDOUT);
-    if (relay->untold > 0 || !gw_list_empty(&relay->ended)) {
+    end_due(relay, gw_now_us());
+    if (relay->untold > 0 || first_in(relay, GW_OVER) != NULL) {
       publish(relay, stopped);
     }
   }

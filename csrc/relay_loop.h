@@ -14,14 +14,16 @@
 #include "relay.h"
 #include "relay_link.h"
 
+/* A time that does not come. */
+#define GW_NEVER INT64_MAX
+
 /* A front that the thread serves. */
 typedef struct {
   uint8_t watch;        /* GW_WATCH_DOOR */
   gw_node node;
   gw_front *front;      /* borrowed */
   gw_admission admission;
-  int64_t step_at_us;   /* when it takes a step if nothing happens; -1: never */
-  int due;              /* epoll has reported it */
+  int64_t due_us;       /* when it takes a step; 0 where epoll has reported it */
 } gw_door;
 
 /* An arrival that waits for its reader. */
@@ -30,10 +32,16 @@ typedef struct {
   gw_arrival arrival;
 } gw_caller;
 
+/* The links of a phase, which all may be in it for the same length of time: so who came first is due first. */
+typedef struct {
+  gw_node links;        /* in the order in which they came */
+  int64_t longest_us;   /* -1: for ever */
+  int end, error;       /* what a link ends for then: GW_END_..., and an errno or 0 */
+} gw_phase_links;
+
 struct gw_relay {
   gw_world *world;
   uint64_t *counters;
-  int64_t linger_ms, connect_ms;
   size_t events_max;
   int quiet;
   int epoll, wake, events_ready; /* wake and events_ready are eventfds */
@@ -50,14 +58,10 @@ struct gw_relay {
   int recheck, stop_listening, stop;
 
   gw_node doors;                 /* the thread's own from here on: those that it serves */
-  gw_node links;                 /* those that live */
-  gw_node lingering;             /* half-closed ones of these, longest silent first */
-  gw_node connecting;            /* those whose broker's socket is not connected yet, oldest first */
-  gw_node condemned;             /* revoked ones that are yet to be closed */
-  gw_node ended;                 /* closed in this batch */
+  gw_phase_links phases[GW_PHASES];
   size_t untold;                 /* events that nobody has been woken for */
-  int64_t tell_by_ms;            /* where there are any: when that has to be done */
-  uint8_t *scratch;
+  int64_t tell_by_us;            /* where there are any: when that has to be done */
+  uint8_t scratch[GW_SCRATCH_SIZE];
 };
 
 /* gw_relay_run is the thread; |argument| is the gw_relay. Returns NULL when asked to stop, with all links ended. */
