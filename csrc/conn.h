@@ -1,7 +1,7 @@
 /* conn.h - one client connection from accept to the end.
  *
- * The worker's Python thread owns it during the handshake (front.h); gw_relay_adopt
- * passes it to the relay thread. Exactly one thread touches it at a time. */
+ * A front has it during the handshake (front.h), the relay from then on; one that somebody has to look
+ * at is Python's until that has adopted or freed it. Exactly one thread touches it at a time. */
 #ifndef GW_CONN_H
 #define GW_CONN_H
 
