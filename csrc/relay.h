@@ -83,7 +83,7 @@ void gw_relay_stop_listening(gw_relay *relay);
 
 /* What somebody has to look at before a client is relayed, if it is. */
 typedef struct {
-  gw_conn *conn;         /* whose handshake has ended; the reader's, to be adopted or freed; NULL for what is no client */
+  gw_conn *conn;         /* whose handshake has ended; the reader's, to be adopted or freed; NULL: no client at all */
   gw_listener *listener; /* where it came in; borrowed */
   int result;            /* GW_HANDSHAKE_DONE, _FAILED, _TIMED_OUT; GW_DOOR_FULL, GW_DOOR_STUCK */
   int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
@@ -92,8 +92,10 @@ typedef struct {
 } gw_arrival;
 
 enum {
-  GW_DOOR_FULL = GW_HANDSHAKE_TIMED_OUT + 1, /* the listener has all the connections it may have: from now on clients are turned away */
-  GW_DOOR_STUCK      /* accept(2) failed for a reason that is not a client's: a pause was made, and is told of once */
+  /* The listener has all the connections it may have: from now on clients are turned away. */
+  GW_DOOR_FULL = GW_HANDSHAKE_TIMED_OUT + 1,
+  /* accept(2) failed for a reason that is not a client's: there is a pause before the next. */
+  GW_DOOR_STUCK
 };
 
 /* gw_relay_next_arrival takes the oldest: 1, or 0 when none is left. As gw_relay_next_event, which is read after it. */

@@ -269,7 +269,7 @@ static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot
 
 /* Fronts. */
 
-/* leave lets |caller| wait for the reader, who is woken. */
+/* leave lets |arrival| wait for the reader, who is woken. */
 static void leave(gw_relay *relay, const gw_arrival *arrival) {
   gw_caller *caller = malloc(sizeof *caller);
   if (caller == NULL) {
@@ -285,7 +285,8 @@ static void leave(gw_relay *relay, const gw_arrival *arrival) {
 }
 
 static int64_t handshaking(const gw_relay *relay) {
-  return relay->counters == NULL ? 0 : (int64_t)__atomic_load_n(&relay->counters[GW_COUNT_HANDSHAKING], __ATOMIC_RELAXED);
+  const uint64_t *counters = relay->counters;
+  return counters == NULL ? 0 : (int64_t)__atomic_load_n(&counters[GW_COUNT_HANDSHAKING], __ATOMIC_RELAXED);
 }
 
 /* step lets |door|'s front take one, within its limits. */

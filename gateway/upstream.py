@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from gateway.errors import UpstreamError
+from gateway.native import sockaddr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +63,10 @@ class Upstream:
 def _numeric(address: Address) -> _Target | None:
     if address.path:
         return socket.AF_UNIX, address.path
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-    except socket.gaierror:
+    found = sockaddr.numeric(address)
+    if found is None:
         return None
-    family, _, _, _, target = found[0]
+    family, target = found
     return family, (str(target[0]), int(target[1]))
 
 

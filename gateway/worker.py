@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gateway.native import Conn, RelayEvent, StapleSlot
     from gateway.tls.context import ServerContext
 
-# Of csrc/admission.c.
+# As in csrc/admission.c.
 _ACCEPT_PAUSE = 0.1
 _LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.

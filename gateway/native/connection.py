@@ -176,10 +176,6 @@ class Front:
         """Let `relay` use it: it has to end before this does."""
         self._relay = relay
 
-    def __len__(self) -> int:
-        """How many handshakes are in progress."""
-        return int(lib.gw_front_count(self.pointer))
-
     def close(self) -> None:
         """Close the sockets and connections that it still has; stops its relay. Idempotent."""
         if self._relay is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.config.model import Address
@@ -13,18 +13,26 @@ _PATH_SIZE = 108
 """Of sun_path, which ends with a zero octet."""
 
 
-def packed(address: Address) -> bytes | None:
-    """What connect(2) takes; None for a name, which has to be resolved, and for a path that is too long."""
-    if address.path:
-        path = address.path.encode() + b"\0"
-        return struct.pack("=H", socket.AF_UNIX) + path if len(path) <= _PATH_SIZE else None
+def numeric(address: Address) -> tuple[int, tuple[Any, ...]] | None:
+    """Family and address of a host and port, as Python's sockets have them; None for a name."""
     try:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
     except socket.gaierror:
         return None
-    family, _, _, _, (host, port, *scope) = found[0]
+    return found[0][0], found[0][4]
+
+
+def packed(address: Address) -> bytes | None:
+    """What connect(2) takes; None for a name, which has to be resolved, and for a path that is too long."""
+    if address.path:
+        path = address.path.encode() + b"\0"
+        return struct.pack("=H", socket.AF_UNIX) + path if len(path) <= _PATH_SIZE else None
+    found = numeric(address)
+    if found is None:
+        return None
+    family, (host, port, *scope) = found
     head = struct.pack("=H", family) + struct.pack("!H", port)
     octets = socket.inet_pton(family, str(host).partition("%")[0])
     if family == socket.AF_INET:
