@@ -1,4 +1,4 @@
-"""How certificates are named: for people in messages, and for lookups by the bytes that stand in them.
+"""How certificates are named: for people in messages, for lookups by the bytes in them, and compared.
 
 The texts are safe to log whatever a certificate says of itself: one line, no
 control characters, bounded, and never an exception.
@@ -6,9 +6,11 @@ control characters, bounded, and never an exception.
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +28,15 @@ warnings.filterwarnings("ignore", message="Attribute's length must be", category
 
 # A Name may be as long as the message that brought it; a log line may not.
 _LONGEST = 512
+_LONGEST_ERROR = 200
+
+# A Name of real life has some hundred octets. What a stranger sends in longer ones is compared
+# all the same, but does not stay in memory.
+_LONGEST_REMEMBERED = 2048
+_REMEMBERED = 4096
+
+CanonicalName: TypeAlias = "tuple[frozenset[tuple[str, str | bytes]], ...] | bytes"
+"""RDN by RDN, each a set of attribute types and values; the octets of a Name that cannot be read."""
 
 # CRLReason (RFC 5280, section 5.3.1); 7 is not used.
 _REASONS = {
@@ -70,6 +81,37 @@ def issuer_name_der(certificate: x509.Certificate) -> bytes:
     return _slice(data, _fields(data)[1])
 
 
+def canonical_name(name: bytes) -> CanonicalName:
+    """What two Names (DER) have in common just when they are one name (RFC 5280, section 7.1).
+
+    Attributes of one RDN are a set. Values of whatever string type compare as text: after
+    Unicode's compatibility composition (NFKC), without regard to case, with one space for white
+    space within and none around. Bytes that are no Name are equal to themselves alone.
+    """
+    return (_canonical if len(name) <= _LONGEST_REMEMBERED else _canonical.__wrapped__)(name)
+
+
+@lru_cache(_REMEMBERED)
+def _canonical(name: bytes) -> CanonicalName:
+    try:
+        rdns = x509.Name.from_bytes(name).rdns
+    except (ValueError, TypeError):
+        return name
+    return tuple(
+        frozenset((attribute.oid.dotted_string, _prepared(attribute.value)) for attribute in rdn)
+        for rdn in rdns
+    )
+
+
+def _prepared(value: str | bytes) -> str | bytes:
+    """A value as it is compared: RFC 4518's steps as far as certificates use them."""
+    if isinstance(value, bytes):
+        return value
+    # Folding may undo the composition, and the first composition makes letters that fold.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
+    return " ".join(folded.split())
+
+
 def _fields(data: bytes) -> list[der.Element]:
     """Of tbsCertificate (RFC 5280, section 4.1): signature, issuer, validity, subject, key."""
     listed = der.read(data, der.read(data).content_at)
@@ -92,8 +134,20 @@ def printable_der(name: bytes) -> str:
     """`printable` of a Name in DER, or its beginning in hexadecimal where it cannot be read."""
     try:
         return printable(x509.Name.from_bytes(name))
-    except ValueError:
+    # TypeError: a BIT STRING in any attribute but x500UniqueIdentifier.
+    except (ValueError, TypeError):
         return _bounded(f"#{name.hex()}")
+
+
+def describe(certificate: x509.Certificate) -> str:
+    """Subject and serial number of a certificate, for the middle of a sentence."""
+    return f"{printable_der(issuer_id(certificate).name)} (serial {serial_hex(certificate.serial_number)})"
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, which may quote what a stranger wrote."""
+    text = str(error)
+    return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_ERROR]
 
 
 def serial_hex(serial: int) -> str:
