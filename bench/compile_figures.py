@@ -63,26 +63,40 @@ def _status(field: str) -> int:
     raise BenchError(f"/proc/self/status has no {field}")
 
 
+class _Nobody:
+    """Is told of lists and does nothing with it: `gateway.revocation.table.Observer`."""
+
+    def published(self, _coverages: object) -> None:
+        """Nobody to tell."""
+
+    def in_force(self, _one: object, _succession: object) -> None:
+        """Nobody to tell."""
+
+    def left_out(self, _stream: object, _reason: str) -> None:
+        """Nobody to tell."""
+
+
 def _measure_here(directory: Path) -> Round:
     # Only in the measured process: the benchmarks of other servers need no extension.
     import trio  # noqa: PLC0415
     from cryptography import x509  # noqa: PLC0415
 
+    from gateway.revocation.authorities import Authorities  # noqa: PLC0415
     from gateway.revocation.crl import verify_crl  # noqa: PLC0415
     from gateway.revocation.table import Tables  # noqa: PLC0415
     from gateway.store import StateStore  # noqa: PLC0415
 
-    authority = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
+    authorities = Authorities([x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())])
     with tempfile.TemporaryDirectory(prefix="bench-state-") as state:
         store = StateStore(Path(state))
         store.prepare()
-        tables = Tables(store, lambda _issuer, _table: None)
+        tables = Tables(store, authorities, _Nobody())
         # 5 resets the high-water mark (proc(5)): what importing needed is not the list's.
         Path("/proc/self/clear_refs").write_text("5")
         idle = _status("VmRSS")
         der = (directory / "crl.der").read_bytes()
         started = time.perf_counter()
-        verified = verify_crl(der, [authority], now=int(time.time()))
+        verified = verify_crl(der, authorities, now=int(time.time()))
         verified_at = time.perf_counter()
         entries = trio.run(tables.install, verified)
         published_at = time.perf_counter()

@@ -63,10 +63,10 @@ static int take_time(gw_der *from, int64_t *seconds) {
   return 1;
 }
 
-/* take_extension reads an Extension of an entry, and |*reason| where it is that. */
-static int take_extension(gw_der *extensions, int *reason, gw_error *error) {
+/* take_extension reads an Extension of an entry into |entry|. */
+static int take_extension(gw_der *extensions, gw_crl_entry *entry, gw_error *error) {
   const gw_der start = *extensions;
-  gw_der extension, oid, flag, value, code;
+  gw_der extension, oid, flag, value, code, names;
   if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) {
     return wrong(&start, error, "an Extension with its extnID expected, in DER");
   }
@@ -80,19 +80,26 @@ static int take_extension(gw_der *extensions, int *reason, gw_error *error) {
   }
   /* Marked critical or not: the entry, and those after it, are of another issuer's certificates. */
   if (is_oid(&oid, CERTIFICATE_ISSUER, sizeof CERTIFICATE_ISSUER)) {
-    return wrong(&oid, error, "certificateIssuer in an entry: an indirect CRL is not supported");
+    size_t at = value.at;
+    if (entry->issuer_end > 0 || !gw_der_take(&value, SEQUENCE, &names) || gw_der_left(&value) > 0) {
+      return wrong(&oid, error, "one certificateIssuer expected, GeneralNames in DER");
+    }
+    entry->issuer_at = at;
+    entry->issuer_end = names.end;
+    return 1;
   }
   if (!is_oid(&oid, REASON_CODE, sizeof REASON_CODE)) {
     return critical ? wrong(&oid, error, "critical entry extension that is not known") : 1;
   }
-  if (*reason >= 0) {
+  if (entry->reason >= 0) {
     return wrong(&oid, error, "a second reasonCode");
   }
   /* CRLReason ::= ENUMERATED, 0 to 10, "value 7 is not used". */
-  *reason = gw_der_take(&value, ENUMERATED, &code) && gw_der_left(&value) == 0 ? only_octet(&code) : -1;
-  if (*reason < 0 || *reason > 10 || *reason == 7) {
+  int reason = gw_der_take(&value, ENUMERATED, &code) && gw_der_left(&value) == 0 ? only_octet(&code) : -1;
+  if (reason < 0 || reason > 10 || reason == 7) {
     return wrong(&oid, error, "reasonCode is not one of 0 to 6 and 8 to 10");
   }
+  entry->reason = reason;
   return 1;
 }
 
@@ -105,14 +112,14 @@ int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, g
   if (!gw_der_take(&from, SEQUENCE, &whole) || !gw_der_take(&whole, INTEGER, &serial) || gw_der_left(&serial) == 0) {
     return wrong(&start, error, "an entry expected, a SEQUENCE that begins with the INTEGER userCertificate, in DER");
   }
-  *entry = (gw_crl_entry){serial.bytes + serial.at, gw_der_left(&serial), 0, -1};
+  *entry = (gw_crl_entry){serial.bytes + serial.at, gw_der_left(&serial), 0, -1, 0, 0};
   gw_crl_trim(&entry->serial, &entry->serial_length);
   if (!take_time(&whole, &entry->revocation_date)) {
     return wrong(&whole, error, "revocationDate expected, of the form YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ");
   }
   (void)gw_der_take(&whole, SEQUENCE, &extensions); /* optional: what else stands there is too much */
   while (gw_der_left(&extensions) > 0) {
-    if (!take_extension(&extensions, &entry->reason, error)) {
+    if (!take_extension(&extensions, entry, error)) {
       return 0;
     }
   }
@@ -120,5 +127,16 @@ int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, g
     return wrong(&whole, error, "the end of the entry expected, behind crlEntryExtensions at the most");
   }
   *position = from.at;
+  return 1;
+}
+
+int gw_crl_next_issuer(const uint8_t *entries, size_t length, size_t *position, size_t *begin, gw_crl_entry *entry,
+                       gw_error *error) {
+  do {
+    *begin = *position;
+    if (!gw_crl_next_entry(entries, length, position, entry, error)) {
+      return 0;
+    }
+  } while (entry->issuer_end == 0);
   return 1;
 }

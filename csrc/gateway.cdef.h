@@ -51,7 +51,18 @@ typedef struct {
   size_t number_length;
   int64_t this_update;
   int64_t next_update;
+  int indirect;
 } gw_table_meta;
+typedef struct {
+  const uint8_t *serial;
+  size_t serial_length;
+  int64_t revocation_date;
+  int reason;
+  size_t issuer_at;
+  size_t issuer_end;
+} gw_crl_entry;
+int gw_crl_next_issuer(const uint8_t *entries, size_t length, size_t *position, size_t *begin, gw_crl_entry *entry,
+                       gw_error *error);
 typedef struct {
   int64_t revocation_date;
   int reason;
@@ -72,6 +83,34 @@ void gw_table_get_meta(const gw_table *table, gw_table_meta *meta);
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry);
 const gw_table_record *gw_table_at(const gw_table *table, uint64_t slot);
 
+/* certificate.h */
+#define GW_ALL_REASONS ...
+uint64_t gw_name_digest(uint8_t tag, const uint8_t *content, size_t length);
+
+/* world.h */
+typedef struct {
+  const uint8_t *name;
+  size_t name_length;
+  const uint8_t *key;
+  size_t key_length;
+} gw_issuer;
+enum { GW_ALL_SUBJECTS, GW_USERS_ONLY, GW_CAS_ONLY };
+typedef struct {
+  gw_issuer issuer;
+  uint64_t crl_issuer;
+  uint64_t point;
+  uint32_t reasons;
+  int subjects;
+  int64_t this_update;
+  int64_t next_update;
+  gw_table *table;
+  gw_table *delta;
+} gw_cover;
+typedef struct gw_world gw_world;
+gw_world *gw_world_new(uint64_t *counters);
+void gw_world_free(gw_world *world);
+int gw_world_publish(gw_world *world, const gw_cover *covers, size_t count, gw_error *error);
+
 /* verify.h */
 enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };
 enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
@@ -91,11 +130,7 @@ typedef struct {
   gw_table_entry entry;
   int64_t next_update;
 } gw_verdict;
-typedef struct gw_world gw_world;
 typedef struct gw_listener gw_listener;
-gw_world *gw_world_new(uint64_t *counters);
-void gw_world_free(gw_world *world);
-int gw_world_publish(gw_world *world, gw_table *const *tables, size_t count, gw_error *error);
 typedef struct {
   int check;
   int on_unavailable;
@@ -105,6 +140,8 @@ typedef struct {
 } gw_rules;
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
 void gw_listener_free(gw_listener *listener);
+int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer *issuer, int64_t grace, int64_t now,
+             gw_verdict *verdict);
 int gw_listener_add_ca(gw_listener *listener, void *x509, int parent);
 void gw_listener_arm(void *ssl_ctx, int mode);
 

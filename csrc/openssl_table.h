@@ -15,8 +15,6 @@ typedef struct ssl_ctx_st SSL_CTX;
 typedef struct x509_st X509;
 typedef struct x509_store_ctx_st X509_STORE_CTX;
 typedef struct X509_name_st X509_NAME;
-typedef struct asn1_string_st ASN1_INTEGER;
-typedef struct asn1_string_st ASN1_STRING;
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
 
@@ -44,13 +42,9 @@ typedef struct bio_method_st BIO_METHOD;
   X(ERR_peek_error, unsigned long, (void))                                               \
   X(ERR_reason_error_string, char *, (unsigned long))                                    \
   X(X509_free, void, (X509 *))                                                           \
-  X(X509_get_serialNumber, ASN1_INTEGER *, (X509 *))                                     \
   X(X509_get_subject_name, X509_NAME *, (X509 *))                                        \
   X(X509_get_issuer_name, X509_NAME *, (X509 *))                                         \
   X(X509_NAME_cmp, int, (X509_NAME *, X509_NAME *))                                      \
-  X(ASN1_STRING_length, int, (ASN1_STRING *))                                            \
-  X(ASN1_STRING_get0_data, unsigned char *, (ASN1_STRING *))                             \
-  X(ASN1_STRING_type, int, (ASN1_STRING *))                                              \
   X(i2d_X509_bio, int, (BIO *, X509 *))                                                  \
   X(BIO_new, BIO *, (BIO_METHOD *))                                                      \
   X(BIO_s_mem, BIO_METHOD *, (void))                                                     \
@@ -88,7 +82,6 @@ enum {
   GW_X509_V_ERR_CRL_HAS_EXPIRED = 12,
   GW_X509_V_ERR_OUT_OF_MEM = 17,
   GW_X509_V_ERR_CERT_REVOKED = 23,
-  GW_V_ASN1_NEG_INTEGER = 0x102,
   /* ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING): a FIN without close_notify. */
   GW_SSL_UNEXPECTED_EOF = 20 << 23 | 294
 };

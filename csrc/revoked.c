@@ -83,7 +83,7 @@ void gw_table_get_meta(const gw_table *table, gw_table_meta *meta) {
   const uint8_t *name = table->image.map + table->image.blobs_at, *key = name + lengths[0];
   const uint8_t *signature = key + lengths[1];
   *meta = (gw_table_meta){name, lengths[0], key, lengths[1], signature, lengths[2], signature + lengths[2], lengths[3],
-                          header->this_update, header->next_update};
+                          header->this_update, header->next_update, 0};
 }
 
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry) {

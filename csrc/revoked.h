@@ -24,12 +24,15 @@ typedef struct {
   const uint8_t *number; /* CRL number, big-endian magnitude; length 0 where there is none */
   size_t number_length;
   int64_t this_update, next_update; /* seconds since 1970, UTC; next_update 0 where there is none */
+  int indirect;                     /* to compile: entries may name their issuer */
 } gw_table_meta;
 
 typedef struct {
   int64_t revocation_date; /* seconds since 1970, UTC */
   int reason;              /* CRLReason, or -1 */
 } gw_table_entry;
+
+enum { GW_REMOVE_FROM_CRL = 8 }; /* of a delta: no longer revoked (RFC 5280, section 5.3.1) */
 
 /* A slot: a piece of a serial, all of it as long as it has 20 octets or fewer. */
 typedef struct {
@@ -47,7 +50,8 @@ typedef struct gw_table gw_table;
 size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta *meta, gw_error *error);
 
 /* gw_table_compile writes the table of |entries| to |table|: zeros, aligned for a uint64_t, as many bytes as
- * gw_table_size says. A serial that stands twice is kept once, with its earliest date. Returns 1 with the |count| of
+ * gw_table_size says. Whose certificates the entries are of does not matter here: a table is of one CA. A serial that
+ * stands twice is kept once, with its earliest date; one revoked and taken back is revoked. Returns 1 with the |count| of
  * distinct serials; or 0 with |error|: a bad entry, another |size|, or serials that were chosen to slow it down. */
 int gw_table_compile(const uint8_t *entries, size_t length, const gw_table_meta *meta, uint8_t *table, size_t size,
                      uint64_t *count, gw_error *error);

@@ -17,6 +17,11 @@ size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta 
   size_t position = 0, pieces = 0;
   gw_crl_entry entry;
   while (gw_crl_next_entry(entries, length, &position, &entry, error)) {
+    if (entry.issuer_end > 0 && !meta->indirect) {
+      gw_fail(error, "byte %zu of revokedCertificates: certificateIssuer before it, in a list that is not indirect",
+              position);
+      return 0;
+    }
     pieces += (entry.serial_length - 1) / sizeof((gw_table_record *)0)->octets + 1;
   }
   if (position < length) {
@@ -31,7 +36,10 @@ size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta 
   return image.total;
 }
 
-/* fill gives each serial its record, with the earliest of its dates. */
+/* Whether an entry takes an earlier one back, as in a delta. */
+static int removes(uint64_t facts) { return (facts & 0xf) == GW_REMOVE_FROM_CRL + 2; }
+
+/* fill gives each serial its record, with the earliest of its dates; revoked weighs more than taken back. */
 static int fill(gw_table_image *image, const uint8_t *entries, size_t length, gw_error *error) {
   size_t position = 0;
   gw_crl_entry entry;
@@ -44,7 +52,8 @@ static int fill(gw_table_image *image, const uint8_t *entries, size_t length, gw
     uint64_t facts = (uint64_t)(entry.revocation_date - GW_TABLE_FIRST_DATE) << 4 | (uint64_t)(entry.reason + 2);
     int first = made || record->facts == 0; /* what was made is not read: it is on its way to memory */
     image->header.count += (uint64_t)first;
-    if (first || facts < record->facts) {
+    int alike = first || removes(facts) == removes(record->facts);
+    if (first || (alike ? facts < record->facts : removes(record->facts))) {
       record->facts = facts;
     }
   }

@@ -1,23 +1,28 @@
 #include "verify.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "certificate.h"
 #include "counters.h"
-#include "der.h"
 
 typedef struct {
-  X509 *x509;          /* borrowed from the listener's store */
-  gw_issuer *identity; /* owned */
-  int parent;          /* index, or -1 */
+  X509 *x509; /* borrowed, of the listener's store or kept by who told of it */
+  uint8_t *der; /* owned */
+  gw_certificate certificate; /* inside |der|, like |identity| */
+  gw_issuer identity;
+  int parent; /* index, or -1 */
 } authority;
+
+enum { MOST_AUTHORITIES = 4096 };
 
 struct gw_listener {
   gw_world *world;
   gw_rules rules;
-  authority *authorities;
-  int count;
+  atomic_int count; /* of authorities: those before it do not change any more */
+  authority authorities[MOST_AUTHORITIES];
 };
 
 /* A certificate that is looked up, and those after it. */
@@ -26,10 +31,11 @@ struct gw_chain {
   int count;               /* of certificates, from this one on */
   int trusted;             /* of the first: the client is a trust anchor itself, and nothing is looked up */
   int depth;               /* 0 is the client's own */
+  int is_ca;
   const gw_issuer *issuer; /* the listener's or |sent|; NULL: not known, so covered by no list */
   gw_issuer *sent;         /* owned: the identity of a CA that only the client has */
-  size_t serial_length;
-  uint8_t serial[]; /* content of the DER INTEGER */
+  size_t points_count, serial_length;
+  gw_point points[]; /* and behind them the serial: content of the DER INTEGER */
 };
 
 /* Longer than any chain that OpenSSL builds (its default depth is 100). */
@@ -39,6 +45,7 @@ static _Thread_local gw_verification *current;
 
 void gw_verify_begin(gw_verification *verification) {
   verification->above = NULL;
+  verification->sent_count = 0;
   current = verification;
 }
 
@@ -46,10 +53,15 @@ void gw_verify_end(void) { current = NULL; }
 
 /* --- what OpenSSL's certificates say --- */
 
-uint8_t *gw_x509_der(X509 *x509, size_t *length) {
+/* The DER of |x509| and, one behind the other, of |more|; see gw_x509_der. */
+static uint8_t *der_of(X509 *x509, X509 *const *more, size_t count, size_t *length) {
   uint8_t *der = NULL;
   BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
-  if (x509 != NULL && bio != NULL && gw_openssl.i2d_X509_bio(bio, x509) == 1) {
+  int good = x509 != NULL && bio != NULL && gw_openssl.i2d_X509_bio(bio, x509) == 1;
+  for (size_t i = 0; i < count && good; i++) {
+    good = gw_openssl.i2d_X509_bio(bio, more[i]) == 1;
+  }
+  if (good) {
     char *data = NULL;
     long size = gw_openssl.BIO_get_mem_data(bio, &data);
     der = size > 0 ? malloc((size_t)size) : NULL;
@@ -62,68 +74,50 @@ uint8_t *gw_x509_der(X509 *x509, size_t *length) {
   return der;
 }
 
-/* find_identity finds the subject and the key, whole elements both, of the certificate in |whole|. Returns 1, or 0. */
-static int find_identity(gw_der whole, gw_der *subject, gw_der *key) {
-  enum { INTEGER = 0x02, SEQUENCE = 0x30, VERSION = 0xa0 };
-  gw_der certificate, tbs, skipped;
-  if (!gw_der_take(&whole, SEQUENCE, &certificate) || !gw_der_take(&certificate, SEQUENCE, &tbs)) {
-    return 0;
-  }
-  (void)gw_der_take(&tbs, VERSION, &skipped); /* not there in v1 */
-  /* serialNumber, signature, issuer, validity (RFC 5280, section 4.1). */
-  if (!gw_der_take(&tbs, INTEGER, &skipped) || !gw_der_take(&tbs, SEQUENCE, &skipped) ||
-      !gw_der_take(&tbs, SEQUENCE, &skipped) || !gw_der_take(&tbs, SEQUENCE, &skipped)) {
-    return 0;
-  }
-  *subject = *key = tbs;
-  if (!gw_der_take(&tbs, SEQUENCE, &skipped)) {
-    return 0;
-  }
-  subject->end = key->at = tbs.at;
-  if (!gw_der_take(&tbs, SEQUENCE, &skipped)) {
-    return 0;
-  }
-  key->end = tbs.at;
-  return 1;
-}
+uint8_t *gw_x509_der(X509 *x509, size_t *length) { return der_of(x509, NULL, 0, length); }
 
-/* The identity of the CA |x509|, octet for octet as it stands there, malloc'd; or NULL. */
-static gw_issuer *identity_of(X509 *x509) {
-  gw_issuer *issuer = NULL;
-  gw_der subject, key;
+/* Reads |x509| into |certificate|. Returns its DER, malloc'd, which that borrows from; or NULL. */
+static uint8_t *read_certificate(X509 *x509, gw_certificate *certificate) {
   size_t length = 0;
   uint8_t *der = gw_x509_der(x509, &length);
-  if (der != NULL && find_identity((gw_der){der, 0, length}, &subject, &key)) {
-    size_t name_length = gw_der_left(&subject), key_length = gw_der_left(&key);
-    issuer = malloc(sizeof *issuer + name_length + key_length);
-    if (issuer != NULL) {
-      uint8_t *octets = memcpy(issuer + 1, der + subject.at, name_length + key_length); /* one behind the other */
-      *issuer = (gw_issuer){octets, name_length, octets + name_length, key_length};
+  if (der != NULL && !gw_certificate_read(der, length, certificate)) {
+    free(der);
+    der = NULL;
+  }
+  return der;
+}
+
+/* The identity of a CA, octet for octet as it stands in its certificate. */
+static gw_issuer identity_of(const gw_certificate *ca) {
+  const gw_der *name = &ca->subject, *key = &ca->key;
+  return (gw_issuer){name->bytes + name->at, gw_der_left(name), key->bytes + key->at, gw_der_left(key)};
+}
+
+/* The identity of the CA |x509|, malloc'd; or NULL. */
+static gw_issuer *copy_identity(X509 *x509) {
+  gw_issuer *copy = NULL;
+  gw_certificate ca;
+  uint8_t *der = read_certificate(x509, &ca);
+  if (der != NULL) {
+    gw_issuer issuer = identity_of(&ca);
+    copy = malloc(sizeof *copy + issuer.name_length + issuer.key_length);
+    if (copy != NULL) { /* the key follows the name in the certificate as well */
+      uint8_t *octets = memcpy(copy + 1, issuer.name, issuer.name_length + issuer.key_length);
+      *copy = (gw_issuer){octets, issuer.name_length, octets + issuer.name_length, issuer.key_length};
     }
   }
   free(der);
-  return issuer;
-}
-
-/* Writes |serial| as the content of a DER INTEGER (X.690, section 8.3) of |length|, one more than that of |serial|,
- * which keeps sign and magnitude apart. A redundant leading octet does not matter to the lookup. */
-static void write_serial(ASN1_INTEGER *serial, uint8_t *octets, size_t length) {
-  const unsigned char *magnitude = gw_openssl.ASN1_STRING_get0_data(serial);
-  int negative = gw_openssl.ASN1_STRING_type(serial) == GW_V_ASN1_NEG_INTEGER;
-  unsigned carry = negative ? 1 : 0;
-  for (size_t i = length; i-- > 0; carry >>= 8) {
-    uint8_t octet = i == 0 ? 0 : magnitude[i - 1];
-    carry += negative ? (uint8_t)~octet : octet;
-    octets[i] = (uint8_t)carry;
-  }
+  return copy;
 }
 
 /* --- listeners --- */
 
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
-  gw_listener *listener = malloc(sizeof *listener);
+  gw_listener *listener = calloc(1, sizeof *listener);
   if (listener != NULL) {
-    *listener = (gw_listener){.world = world, .rules = *rules};
+    listener->world = world;
+    listener->rules = *rules;
+    atomic_init(&listener->count, 0);
   }
   return listener;
 }
@@ -131,9 +125,8 @@ gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
 void gw_listener_free(gw_listener *listener) {
   if (listener != NULL) {
     for (int i = 0; i < listener->count; i++) {
-      free(listener->authorities[i].identity);
+      free(listener->authorities[i].der);
     }
-    free(listener->authorities);
     free(listener);
   }
 }
@@ -143,23 +136,24 @@ const gw_rules *gw_listener_rules(const gw_listener *listener) { return &listene
 gw_world *gw_listener_world(const gw_listener *listener) { return listener->world; }
 
 int gw_listener_add_ca(gw_listener *listener, void *x509, int parent) {
-  gw_issuer *identity = identity_of(x509);
-  size_t size = ((size_t)listener->count + 1) * sizeof(authority);
-  authority *grown = identity == NULL ? NULL : realloc(listener->authorities, size);
-  if (grown == NULL) {
-    free(identity);
+  int index = listener->count;
+  authority added = {.x509 = x509, .parent = parent};
+  added.der = index < MOST_AUTHORITIES ? read_certificate(x509, &added.certificate) : NULL;
+  if (added.der == NULL) {
     return -1;
   }
-  listener->authorities = grown;
-  grown[listener->count] = (authority){x509, identity, parent};
-  return listener->count++;
+  added.identity = identity_of(&added.certificate);
+  listener->authorities[index] = added;
+  atomic_store_explicit(&listener->count, index + 1, memory_order_release);
+  return index;
 }
 
-/* The identity of the CA |x509| where that is the listener's own, else NULL. */
-static const gw_issuer *own_identity(const gw_listener *listener, const X509 *x509) {
-  for (int i = 0; i < listener->count; i++) {
+/* The listener's own CA that is |x509|, or NULL. */
+static const authority *find_own(const gw_listener *listener, const X509 *x509) {
+  int count = atomic_load_explicit(&listener->count, memory_order_acquire);
+  for (int i = 0; i < count; i++) {
     if (listener->authorities[i].x509 == x509) {
-      return listener->authorities[i].identity;
+      return &listener->authorities[i];
     }
   }
   return NULL;
@@ -176,22 +170,38 @@ void gw_chain_free(gw_chain *chain) {
   }
 }
 
+/* Makes the link of |certificate|, without what it hangs on. NULL without memory, or where it cannot be read. */
+static gw_chain *new_link(const gw_certificate *certificate) {
+  gw_point points[GW_MOST_POINTS];
+  const gw_der *serial = &certificate->serial;
+  size_t count = gw_certificate_points(certificate, points, GW_MOST_POINTS), length = gw_der_left(serial);
+  gw_chain *link = count == 0 ? NULL : malloc(sizeof *link + count * sizeof *points + length);
+  if (link != NULL) {
+    *link = (gw_chain){.is_ca = certificate->is_ca, .points_count = count, .serial_length = length};
+    memcpy(link->points, points, count * sizeof *points);
+    memcpy(link->points + count, serial->bytes + serial->at, length);
+  }
+  return link;
+}
+
 /* Puts |subject|, signed by |issuer| (NULL where that is not known), before those of |chain|. Returns 1, or 0 without
  * memory or room: the chain must not be used then, it would lack what revokes it. */
 static int add_link(gw_chain **chain, const gw_listener *listener, X509 *subject, X509 *issuer, int depth) {
   int count = *chain == NULL ? 1 : (*chain)->count + 1;
-  ASN1_INTEGER *serial = gw_openssl.X509_get_serialNumber(subject);
-  size_t length = (size_t)gw_openssl.ASN1_STRING_length(serial) + 1;
-  gw_chain *link = count > MAX_LINKS ? NULL : malloc(sizeof *link + length);
+  const authority *own = find_own(listener, subject), *above = find_own(listener, issuer);
+  gw_certificate read;
+  uint8_t *der = own == NULL ? read_certificate(subject, &read) : NULL;
+  const gw_certificate *certificate = own != NULL ? &own->certificate : der != NULL ? &read : NULL;
+  gw_chain *link = certificate == NULL || count > MAX_LINKS ? NULL : new_link(certificate);
+  free(der);
   if (link == NULL) {
     return 0;
   }
-  *link = (gw_chain){.next = *chain, .count = count, .depth = depth, .serial_length = length};
-  write_serial(serial, link->serial, length);
-  link->issuer = own_identity(listener, issuer);
-  if (link->issuer == NULL && issuer != NULL) {
-    link->issuer = link->sent = identity_of(issuer);
-  }
+  link->next = *chain;
+  link->count = count;
+  link->depth = depth;
+  link->sent = above == NULL && issuer != NULL ? copy_identity(issuer) : NULL;
+  link->issuer = above != NULL ? &above->identity : link->sent;
   *chain = link;
   return link->issuer != NULL || issuer == NULL;
 }
@@ -200,6 +210,10 @@ int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth)
   const gw_listener *listener = verification->listener;
   X509 *issuer = verification->above;
   verification->above = certificate;
+  int own = find_own(listener, certificate) != NULL;
+  if (depth > 0 && !own && verification->sent_count < GW_MOST_SENT) {
+    verification->sent[verification->sent_count++] = certificate;
+  }
   /* No list covers the trust anchor (RFC 5280, section 6.1). */
   if (depth > 0 && (issuer == NULL || listener->rules.check != GW_CHECK_CHAIN)) {
     return 1;
@@ -207,7 +221,7 @@ int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth)
   if (!add_link(&verification->chain, listener, certificate, issuer, depth)) {
     return 0;
   }
-  verification->chain->trusted = issuer == NULL && own_identity(listener, certificate) != NULL;
+  verification->chain->trusted = issuer == NULL && own;
   return 1;
 }
 
@@ -228,8 +242,8 @@ static int add_path(gw_chain **chain, const gw_listener *listener, X509 *leaf, i
  * key, which takes some time to find, is asked for only where its own name is that name, too. */
 static int is_anchor(const authority *ca, X509 *leaf, X509_NAME *issuer) {
   int named = gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(leaf), issuer) == 0;
-  gw_issuer *identity = ca->parent < 0 && named ? identity_of(leaf) : NULL;
-  int same = identity != NULL && gw_issuer_compare(identity, ca->identity) == 0;
+  gw_issuer *identity = ca->parent < 0 && named ? copy_identity(leaf) : NULL;
+  int same = identity != NULL && gw_issuer_compare(identity, &ca->identity) == 0;
   free(identity);
   return same;
 }
@@ -238,7 +252,7 @@ gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf) {
   gw_chain *chain = NULL;
   X509_NAME *issuer = gw_openssl.X509_get_issuer_name(leaf);
   int trusted = 0, complete = 1;
-  for (int i = listener->count; i-- > 0 && !trusted && complete;) {
+  for (int i = atomic_load_explicit(&listener->count, memory_order_acquire); i-- > 0 && !trusted && complete;) {
     const authority *ca = &listener->authorities[i];
     if (gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(ca->x509), issuer) == 0) {
       trusted = is_anchor(ca, leaf, issuer);
@@ -264,23 +278,73 @@ static const struct {
     [GW_VERDICT_REVOKED] = {GW_X509_V_ERR_CERT_REVOKED, GW_COUNT_REFUSED_REVOKED},
 };
 
-/* What the list of its issuer says of one certificate, without policy. */
+/* Of the reasons for which |cover|, of |link|'s issuer, may be asked about it (RFC 5280, section 6.3.3 (b) and (d)). */
+static uint32_t reasons_of(const gw_cover *cover, const gw_chain *link) {
+  uint32_t reasons = 0;
+  if (cover->subjects == GW_ALL_SUBJECTS || cover->subjects == (link->is_ca ? GW_CAS_ONLY : GW_USERS_ONLY)) {
+    for (const gw_point *point = link->points; point < link->points + link->points_count; point++) {
+      if (cover->crl_issuer == point->crl_issuer && (cover->point == 0 || cover->point == point->name)) {
+        reasons |= cover->reasons & point->reasons;
+      }
+    }
+  }
+  return reasons;
+}
+
+/* Whether |cover| has |link|'s serial: what its delta says goes before (section 6.3.3 (i) to (k)). */
+static int lists(const gw_cover *cover, const gw_chain *link, gw_table_entry *entry) {
+  const uint8_t *serial = (const uint8_t *)(link->points + link->points_count);
+  if (cover->delta != NULL && gw_table_find(cover->delta, serial, link->serial_length, entry)) {
+    return entry->reason != GW_REMOVE_FROM_CRL;
+  }
+  return gw_table_find(cover->table, serial, link->serial_length, entry);
+}
+
+/* What is found out about one certificate, list by list. */
+typedef struct {
+  uint32_t covered, expired; /* reasons for which there is a list that is fresh, that is not */
+  int64_t ended;             /* when the last of those ended */
+} coverage;
+
+/* Asks the covers of one |point| about |link|. Returns 1 where one of them revokes it. */
+static int ask(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, uint64_t point, int64_t now,
+               coverage *all, gw_table_entry *entry) {
+  size_t count;
+  const gw_cover *covers = gw_snapshot_covers(snapshot, link->issuer, point, &count);
+  for (const gw_cover *cover = covers; cover < covers + count; cover++) {
+    uint32_t reasons = reasons_of(cover, link);
+    if ((reasons != 0 || cover->reasons == 0) && lists(cover, link, entry)) {
+      return 1;
+    }
+    if (cover->this_update > now + GW_CLOCK_SKEW) {
+      continue;
+    }
+    if (cover->next_update != 0 && now - rules->grace > cover->next_update) {
+      all->expired |= reasons;
+      all->ended = reasons != 0 && cover->next_update > all->ended ? cover->next_update : all->ended;
+    } else {
+      all->covered |= reasons;
+    }
+  }
+  return 0;
+}
+
+/* What the lists of its issuer say of one certificate, without policy: those of no point in particular, then those of
+ * its own. */
 static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, int64_t now) {
   gw_verdict verdict = {.verdict = GW_VERDICT_NO_LIST, .depth = link->depth, .entry = {.reason = -1}};
-  const gw_table *table = link->issuer == NULL ? NULL : gw_snapshot_table(snapshot, link->issuer);
-  if (table == NULL) {
-    return verdict;
+  coverage all = {0};
+  int revoked = link->issuer != NULL && ask(rules, snapshot, link, 0, now, &all, &verdict.entry);
+  for (size_t i = 0; link->issuer != NULL && i < link->points_count && !revoked; i++) {
+    revoked = ask(rules, snapshot, link, link->points[i].name, now, &all, &verdict.entry);
   }
-  gw_table_meta meta;
-  gw_table_get_meta(table, &meta);
-  int in_force = meta.this_update <= now + GW_CLOCK_SKEW;
-  if (gw_table_find(table, link->serial, link->serial_length, &verdict.entry)) {
+  if (revoked) {
     verdict.verdict = GW_VERDICT_REVOKED;
-  } else if (in_force && meta.next_update != 0 && now - rules->grace > meta.next_update) {
-    verdict.verdict = GW_VERDICT_STALE;
-    verdict.next_update = meta.next_update;
-  } else if (in_force) {
+  } else if (all.covered == GW_ALL_REASONS) {
     verdict.verdict = GW_VERDICT_GOOD;
+  } else if ((all.covered | all.expired) == GW_ALL_REASONS) {
+    verdict.verdict = GW_VERDICT_STALE;
+    verdict.next_update = all.ended;
   }
   return verdict;
 }
@@ -300,6 +364,22 @@ int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, con
   verdict->let_in = verdict->verdict == GW_VERDICT_GOOD || forgivable;
   verdict->error_code = CONSEQUENCES[verdict->verdict].error_code;
   return verdict->let_in;
+}
+
+int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer *issuer, int64_t grace, int64_t now,
+             gw_verdict *verdict) {
+  gw_certificate certificate;
+  gw_chain *link = gw_certificate_read(der, length, &certificate) ? new_link(&certificate) : NULL;
+  if (link == NULL) {
+    return 0;
+  }
+  const gw_rules rules = {.grace = grace};
+  gw_snapshot *snapshot = gw_world_snapshot(world);
+  link->issuer = issuer;
+  *verdict = judge_link(&rules, snapshot, link, now);
+  gw_snapshot_free(snapshot);
+  gw_chain_free(link);
+  return 1;
 }
 
 void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
@@ -345,8 +425,9 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
     gw_verdict_count(listener, verdict);
   }
   if (verdict->verdict != GW_VERDICT_GOOD && verification->leaf_der == NULL) {
+    size_t told = verdict->verdict == GW_VERDICT_NO_LIST ? verification->sent_count : 0;
     X509 *leaf = gw_openssl.X509_STORE_CTX_get0_cert(ctx);
-    verification->leaf_der = gw_x509_der(leaf, &verification->leaf_der_length);
+    verification->leaf_der = der_of(leaf, verification->sent, told, &verification->leaf_der_length);
   }
   if (!verdict->let_in) {
     gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);

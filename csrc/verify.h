@@ -55,11 +55,12 @@ const gw_rules *gw_listener_rules(const gw_listener *listener);
 gw_world *gw_listener_world(const gw_listener *listener);
 
 /* gw_listener_add_ca tells of a CA certificate that stands in the listener's
- * store. |x509| is the X509 object in that store, kept alive by it as long as
- * chains are made: those that OpenSSL builds end in this very object, so that its
- * identity costs a pointer comparison. |parent| is the index of the CA that
+ * store, or that was learnt. |x509| is the X509 object in that store, kept alive
+ * as long as chains are made: those that OpenSSL builds end in this very object, so
+ * that its identity costs a pointer comparison. |parent| is the index of the CA that
  * issued it, or -1 for one that issued itself. Returns its index (from 0), or -1
- * without memory or where it cannot be read. */
+ * without memory or room or where it cannot be read. One thread may add while
+ * others judge. */
 int gw_listener_add_ca(gw_listener *listener, void *x509, int parent);
 
 /* gw_listener_arm sets the verify callback of this extension on |ssl_ctx|, with
@@ -80,24 +81,33 @@ gw_chain *gw_chain_from_leaf(gw_listener *listener, X509 *leaf);
 /* A list whose thisUpdate is further ahead than this, in seconds, is not in force yet. */
 enum { GW_CLOCK_SKEW = 300 };
 
-/* gw_chain_judge looks every certificate of |chain| up and applies the
- * listener's policy at |now| (seconds since 1970). Revoked in any list decides,
- * whatever the policy; then uncovered, then stale. With `wait` a client that is
+/* gw_chain_judge looks every certificate of |chain| up in the lists that cover it
+ * (RFC 5280, section 6.3.3) and applies the listener's policy at |now| (seconds
+ * since 1970). Revoked in any list decides, whatever the policy; then uncovered,
+ * then stale. With `wait` a client that is
  * not covered is let in for now: it is for the caller to wait and judge again.
  * Returns |verdict->let_in|. */
 int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, const gw_chain *chain, int64_t now,
                    gw_verdict *verdict);
 
+/* gw_judge asks the lists in force about the one certificate in |der|, whose issuer is |issuer|, whatever any listener's
+ * policy: the verdict is good, revoked, stale or no list. Returns 1, or 0: no memory, or it is no certificate in DER. */
+int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer *issuer, int64_t grace, int64_t now,
+             gw_verdict *verdict);
+
 /* gw_verify_begin and gw_verify_end say for which connection the thread runs
  * OpenSSL: between them the verify callback stores its verdict, and the chain
  * (ownership passes to the caller at gw_verify_end) and, where it refused, the
  * DER of the refused client's own certificate. */
+enum { GW_MOST_SENT = 8 };
 typedef struct {
   gw_listener *listener;
   gw_verdict verdict;
   gw_chain *chain;
   X509 *above;       /* the callback's: the certificate that it was called for before */
-  uint8_t *leaf_der; /* malloc'd, NULL unless refused or let in unchecked */
+  X509 *sent[GW_MOST_SENT]; /* the callback's: CAs of the chain that are not the listener's own */
+  size_t sent_count;
+  uint8_t *leaf_der; /* malloc'd, NULL unless refused or let in unchecked; behind it those of |sent|, if no list covers */
   size_t leaf_der_length;
 } gw_verification;
 void gw_verify_begin(gw_verification *verification);
@@ -105,8 +115,8 @@ void gw_verify_end(void);
 
 /* gw_chain_extend takes the next |certificate| of a chain that OpenSSL has
  * verified, from the trust anchor down to the leaf, which has |depth| 0. Returns
- * 1, or 0 without memory or room or where an issuer cannot be read: the chain must
- * not be used then. The certificate must live until the next call. */
+ * 1, or 0 without memory or room or where a certificate cannot be read: the chain
+ * must not be used then. The certificate must live as long as the verification. */
 int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth);
 
 /* gw_verdict_count counts a verdict that is acted upon: refused, or let in

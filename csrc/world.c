@@ -5,16 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {
-  gw_issuer issuer; /* inside |table| */
-  int64_t this_update;
-  gw_table *table; /* owned: one reference */
-} item;
-
 struct gw_snapshot {
   atomic_size_t references;
   size_t count;
-  item items[]; /* sorted by issuer, the later list of one issuer first */
+  gw_cover covers[]; /* by issuer and point; a reference to each table; behind them the octets of the issuers */
 };
 
 struct gw_world {
@@ -32,27 +26,48 @@ int gw_issuer_compare(const gw_issuer *a, const gw_issuer *b) {
   return order != 0 ? order : compare_octets(a->name, a->name_length, b->name, b->name_length);
 }
 
-static int compare_items(const void *left, const void *right) {
-  const item *a = left, *b = right;
-  int order = gw_issuer_compare(&a->issuer, &b->issuer);
-  return order != 0 ? order : (a->this_update < b->this_update) - (a->this_update > b->this_update);
+static int compare_places(const gw_cover *cover, const gw_issuer *issuer, uint64_t point) {
+  int order = gw_issuer_compare(&cover->issuer, issuer);
+  return order != 0 ? order : (cover->point > point) - (cover->point < point);
 }
 
-static gw_snapshot *new_snapshot(gw_table *const *tables, size_t count) {
-  gw_snapshot *snapshot = malloc(sizeof *snapshot + count * sizeof *snapshot->items);
+static int compare_covers(const void *left, const void *right) {
+  const gw_cover *other = right;
+  return compare_places(left, &other->issuer, other->point);
+}
+
+static const uint8_t *copy(uint8_t **room, const uint8_t *octets, size_t length) {
+  uint8_t *copied = *room;
+  if (length > 0) { /* of nothing there may be no pointer */
+    memcpy(copied, octets, length);
+  }
+  *room += length;
+  return copied;
+}
+
+static gw_snapshot *new_snapshot(const gw_cover *covers, size_t count) {
+  size_t octets = 0;
+  for (size_t i = 0; i < count; i++) {
+    octets += covers[i].issuer.name_length + covers[i].issuer.key_length;
+  }
+  gw_snapshot *snapshot = malloc(sizeof *snapshot + count * sizeof *covers + octets);
   if (snapshot == NULL) {
     return NULL;
   }
   atomic_init(&snapshot->references, 1);
   snapshot->count = count;
+  uint8_t *room = (uint8_t *)(snapshot->covers + count);
   for (size_t i = 0; i < count; i++) {
-    gw_table_meta meta;
-    gw_table_get_meta(tables[i], &meta);
-    gw_table_up_ref(tables[i]);
-    gw_issuer issuer = {meta.issuer_name, meta.issuer_name_length, meta.issuer_key, meta.issuer_key_length};
-    snapshot->items[i] = (item){issuer, meta.this_update, tables[i]};
+    gw_cover *cover = &snapshot->covers[i];
+    *cover = covers[i];
+    cover->issuer.name = copy(&room, cover->issuer.name, cover->issuer.name_length);
+    cover->issuer.key = copy(&room, cover->issuer.key, cover->issuer.key_length);
+    gw_table_up_ref(cover->table);
+    gw_table_up_ref(cover->delta);
   }
-  qsort(snapshot->items, count, sizeof *snapshot->items, compare_items);
+  if (count > 0) {
+    qsort(snapshot->covers, count, sizeof *covers, compare_covers);
+  }
   return snapshot;
 }
 
@@ -79,10 +94,10 @@ void gw_world_free(gw_world *world) {
 
 uint64_t *gw_world_counters(const gw_world *world) { return world->counters; }
 
-int gw_world_publish(gw_world *world, gw_table *const *tables, size_t count, gw_error *error) {
-  gw_snapshot *snapshot = new_snapshot(tables, count);
+int gw_world_publish(gw_world *world, const gw_cover *covers, size_t count, gw_error *error) {
+  gw_snapshot *snapshot = new_snapshot(covers, count);
   if (snapshot == NULL) {
-    return gw_fail(error, "no memory for %zu tables; the tables in force stay", count);
+    return gw_fail(error, "no memory for %zu lists; those in force stay", count);
   }
   pthread_mutex_lock(&world->lock);
   gw_snapshot *old = world->snapshot;
@@ -105,22 +120,26 @@ void gw_snapshot_free(gw_snapshot *snapshot) {
     return;
   }
   for (size_t i = 0; i < snapshot->count; i++) {
-    gw_table_free(snapshot->items[i].table);
+    gw_table_free(snapshot->covers[i].table);
+    gw_table_free(snapshot->covers[i].delta);
   }
   free(snapshot);
 }
 
-const gw_table *gw_snapshot_table(const gw_snapshot *snapshot, const gw_issuer *issuer) {
+const gw_cover *gw_snapshot_covers(const gw_snapshot *snapshot, const gw_issuer *issuer, uint64_t point,
+                                   size_t *count) {
   size_t low = 0, high = snapshot->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (gw_issuer_compare(&snapshot->items[middle].issuer, issuer) < 0) {
+    if (compare_places(&snapshot->covers[middle], issuer, point) < 0) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  /* The first of its issuer: the others behind it are older. */
-  int found = low < snapshot->count && gw_issuer_compare(&snapshot->items[low].issuer, issuer) == 0;
-  return found ? snapshot->items[low].table : NULL;
+  while (high < snapshot->count && compare_places(&snapshot->covers[high], issuer, point) == 0) {
+    high++;
+  }
+  *count = high - low;
+  return &snapshot->covers[low];
 }

@@ -11,36 +11,40 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import publish
+from gateway import names, publish
 from gateway.addresses import AddressPolicy
-from gateway.errors import StapleError
+from gateway.errors import StapleError, StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
 from gateway.publish import Update
 from gateway.revocation import crl, policy
+from gateway.revocation.authorities import Authorities
+from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.table import Tables
 from gateway.schedule import Limits
+from gateway.signature import certificate_fault
 from gateway.stapling import response
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.store import StateStore
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from cryptography import x509
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, Listener
     from gateway.errors import GatewayError
     from gateway.metrics import Counters
+    from gateway.revocation.coverage import Coverage, Listed, Stream
     from gateway.revocation.crl import VerifiedCrl
-    from gateway.revocation.table import InForce
     from gateway.schedule import SourceState
     from gateway.stapling.response import VerifiedResponse
 
@@ -51,6 +55,10 @@ _Refresher = CrlRefresher["VerifiedCrl"] | StapleRefresher["VerifiedResponse"]
 _FIRST_ROUND = 5.0
 # Distribution points that are followed at most; each is a task and, once fetched, a file.
 _MAX_LEARNT = 1000
+# CAs that clients bring along: the chain of each has verified.
+_MAX_CAS = 1000
+# How often it is asked whether a signer's certificate has expired.
+_LOOK_AGAIN = 60.0
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,14 @@ class Control:
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(AddressPolicy())
         self._limits = Limits()
-        self._tables = Tables(self._store, self._publish_table)
-        self._cas = [ca for material in post.materials for ca in material.client_cas]
+        self._tables = Tables(self._store, _authorities(post.materials), self)
+        self._learning = trio.Lock()
+        self._follows_any = any(_follows(listener) for listener in post.config.listeners)
         self._state = Update(whole=True, ready=False)
         self._changed = trio.Event()
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
         self._learnt = 0
+        self._not_followed: set[str] = set()
 
     async def run(self) -> None:
         """Serve the workers until told to stop."""
@@ -94,6 +104,9 @@ class Control:
         await trio.to_thread.run_sync(self._store.prepare)
         await self._begin()
         await trio.to_thread.run_sync(self._tables.sweep)
+        while True:
+            await trio.sleep(_LOOK_AGAIN)
+            await self._tables.look_again()
 
     async def _begin(self) -> None:
         """Put what the store has in force, then start every source; ready when each has had its chance."""
@@ -102,7 +115,8 @@ class Control:
             self._add_crl(url, learnt=False)
             for url in dict.fromkeys(url for listener in listeners for url in listener.revocation.crl_urls)
         ]
-        if any(_follows(listener) for listener in listeners):
+        if self._follows_any:
+            await self._learn_cas(await trio.to_thread.run_sync(self._store.load_cas), keep=False)
             for url in await trio.to_thread.run_sync(self._store.learnt_urls):
                 if url not in self._crls and self._learnt < _MAX_LEARNT:
                     self._learnt += 1
@@ -115,15 +129,13 @@ class Control:
         self._nursery.start_soon(self._serve_workers)
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
-        for listener, material in zip(listeners, self._materials, strict=True):
-            if _follows(listener):
-                for ca in material.client_cas:
-                    self._learn(policy.distribution_points(ca.public_bytes(Encoding.DER)))
+        for certificate in _followed(listeners, self._materials):
+            self._learn(policy.distribution_points(certificate.public_bytes(Encoding.DER)))
         with trio.move_on_after(_FIRST_ROUND):
             for refresher in missing:
                 await refresher.schedule.first_attempt_done.wait()
         self._change(Update(whole=False, ready=True))
-        self._log.info("ready", lists=len(self._state.tables), staples=len(self._state.staples))
+        self._log.info("ready", lists=len(self._tables), staples=len(self._state.staples))
 
     async def _restore(self, refresher: _Refresher) -> None:
         problem = await refresher.restore()
@@ -136,7 +148,7 @@ class Control:
             CrlSource(url, cache.refresh_interval, cache.http_timeout, cache.max_bytes, learnt=learnt),
             fetch=self._fetcher.get,
             verify=self._verify_crl,
-            install=self._tables.install,
+            install=self._install_crl,
             store=self._store,
             limits=self._limits,
             observer=_CrlObserver(self._log),
@@ -145,25 +157,72 @@ class Control:
         return refresher
 
     def _verify_crl(self, data: bytes) -> VerifiedCrl:
-        verified = crl.verify_crl(data, self._cas, now=int(time.time()))
+        verified = crl.verify_crl(data, self._tables.authorities, now=int(time.time()))
         self._tables.check(verified)
         return verified
+
+    async def _install_crl(self, verified: VerifiedCrl) -> int:
+        entries = await self._tables.install(verified)
+        if self._follows_any:
+            self._learn(verified.freshest)
+        return entries
 
     def _learn(self, urls: Sequence[str]) -> None:
         """Follow distribution points that nobody has told of before."""
         for url in urls:
-            if url in self._crls:
+            if url in self._crls or url in self._not_followed:
                 continue
-            if self._learnt >= _MAX_LEARNT:
-                self._log.warning(
-                    "distribution point not followed",
-                    url=display_url(url),
-                    error=f"{_MAX_LEARNT} are already followed",
-                )
-                return
+            fault = None
+            if not url.lower().startswith(("http://", "https://")):
+                fault = f"only http and https are, not {url.partition(':')[0][:20]}"
+            elif self._learnt >= _MAX_LEARNT:
+                fault = f"{_MAX_LEARNT} are already followed"
+            if fault is not None:
+                # Told once for each, as long as there are not too many.
+                if len(self._not_followed) < _MAX_LEARNT:
+                    self._not_followed.add(url)
+                    self._log.warning("distribution point not followed", url=display_url(url), error=fault)
+                continue
             self._learnt += 1
             self._log.info("distribution point found", url=display_url(url))
             self._nursery.start_soon(self._add_crl(url, learnt=True).schedule.run)
+
+    async def _learn_cas(self, found: Sequence[bytes], *, keep: bool = True) -> None:
+        """Take CAs for known that hang below a trusted one; their lists can be verified from then on."""
+        async with self._learning:
+            before, new = self._tables.authorities, []
+            for ca in found:
+                try:
+                    new.append(x509.load_der_x509_certificate(ca))
+                except ValueError:
+                    continue
+            after = await trio.to_thread.run_sync(before.with_others, new)
+            now = time.time()
+            good = [
+                certificate
+                for certificate in new
+                if fingerprint(certificate) not in self._state.cas and after.paths(certificate, now)
+            ][: max(0, _MAX_CAS - len(self._state.cas))]
+            if not good:
+                return
+            await self._tables.trust(await trio.to_thread.run_sync(before.with_others, good))
+            known = {fingerprint(each): each.public_bytes(Encoding.DER) for each in good}
+            self._change(Update(whole=False, ready=self._state.ready, cas={**known}))
+            for key, ca in known.items():
+                self._log.info("CA found", ca=names.describe(x509.load_der_x509_certificate(ca)), sha256=key)
+                if keep:
+                    await self._keep_ca(key, ca)
+                    self._learn(policy.distribution_points(ca))
+            for refresher in self._crls.values():
+                if refresher.state.last_error is not None:
+                    # Maybe for want of just this CA.
+                    refresher.schedule.wake()
+
+    async def _keep_ca(self, key: str, ca: bytes) -> None:
+        try:
+            await trio.to_thread.run_sync(self._store.save_ca, ca)
+        except StoreError as exc:
+            self._log.warning("CA not kept", sha256=key, error=str(exc))
 
     def _staple_refreshers(self) -> list[StapleRefresher[VerifiedResponse]]:
         """One per server certificate, however many listeners present it."""
@@ -198,19 +257,52 @@ class Control:
             observer=_StapleObserver(self._log.bind(listener=listener.name)),
         )
 
-    def _publish_table(self, key: str, table: InForce) -> None:
-        self._change(Update(whole=False, ready=self._state.ready, tables={key: str(table.path)}))
-        meta = table.meta
-        self._log.info(
-            "list in force",
-            issuer=table.issuer,
-            number=meta.number,
-            entries=table.entries,
-            this_update=policy.moment(meta.this_update),
-            next_update=policy.moment(meta.next_update) if meta.next_update else "none",
-        )
-        if 0 < meta.next_update < time.time():
-            self._log.warning("list has expired", issuer=table.issuer)
+    def published(self, coverages: Sequence[Coverage]) -> None:
+        """Tell the workers; `revocation.table.Observer`."""
+        covers: dict[str, publish.Cover | None] = {}
+        for coverage in coverages:
+            cover = publish.Cover(
+                table=str(coverage.table.path),
+                delta=None if coverage.delta is None else str(coverage.delta.path),
+                issuers=tuple((issuer.name, issuer.key) for issuer in coverage.issuers),
+                crl_issuer=coverage.crl_issuer,
+                points=tuple(sorted(coverage.scope.points)),
+                reasons=coverage.scope.reasons,
+                subjects=coverage.scope.subjects,
+                this_update=coverage.this_update,
+                next_update=coverage.next_update,
+            )
+            covers[hashlib.sha256(msgspec.msgpack.encode(cover)).hexdigest()] = cover
+        gone = dict.fromkeys(self._state.covers.keys() - covers.keys())
+        if gone or covers.keys() - self._state.covers.keys():
+            self._change(Update(whole=False, ready=self._state.ready, covers={**covers, **gone}))
+
+    def in_force(self, one: Listed, succession: Succession) -> None:
+        """Log it; `revocation.table.Observer`."""
+        values = {
+            "issuer": one.issuer,
+            "number": one.number,
+            "entries": one.entries,
+            "this_update": policy.moment(one.this_update),
+            "next_update": policy.moment(one.next_update) if one.next_update else "none",
+        }
+        if one.base is not None:
+            values["delta_of"] = one.base
+        self._log.info("list in force", **values)
+        if succession is Succession.OLDER:
+            self._log.warning(
+                "older list in force",
+                issuer=one.issuer,
+                number=one.number,
+                reason="the newer one has expired; what it alone revoked is forgotten",
+            )
+        if one.expired(int(time.time())):
+            self._log.warning("list has expired", issuer=one.issuer)
+
+    def left_out(self, stream: Stream, reason: str) -> None:
+        """Log it; `revocation.table.Observer`."""
+        issuer = min(stream.issuer, key=lambda issuer: (issuer.name, issuer.key))
+        self._log.warning("list does not count", issuer=issuer, reason=reason)
 
     def _change(self, change: Update) -> None:
         self._state = publish.merge(self._state, change)
@@ -239,6 +331,8 @@ class Control:
         try:
             async for sighting in publish.receive(stream, publish.Sighting):
                 self._learn(sighting.urls)
+                if sighting.cas:
+                    await self._learn_cas(sighting.cas)
         except trio.BrokenResourceError:
             pass
         gone.cancel()
@@ -292,6 +386,26 @@ class _StapleObserver:
             retry_in=f"{retry_in:.1f}s",
             consequence=_staple_consequence(state),
         )
+
+
+def _authorities(materials: Sequence[ListenerMaterial]) -> Authorities:
+    """Of all listeners: those that issued themselves are trusted, and those that nobody else here issued."""
+    cas = dict.fromkeys(ca for material in materials for ca in material.client_cas)
+    subjects = {ca.subject for ca in cas if ca.subject != ca.issuer}
+    roots = [ca for ca in cas if ca.subject == ca.issuer and certificate_fault(ca, ca) is None]
+    known = {ca.subject for ca in roots} | subjects
+    anchors = [ca for ca in cas if ca in roots or ca.issuer not in known]
+    signers = [signer for material in materials for signer in material.crl_signers]
+    return Authorities(anchors, [*(ca for ca in cas if ca not in anchors), *signers])
+
+
+def _followed(
+    listeners: Sequence[Listener], materials: Sequence[ListenerMaterial]
+) -> Iterator[x509.Certificate]:
+    """The CAs whose distribution points are followed."""
+    for listener, material in zip(listeners, materials, strict=True):
+        if _follows(listener):
+            yield from material.client_cas
 
 
 def _follows(listener: Listener) -> bool:

@@ -79,7 +79,7 @@ def _crl(header: crl.UnverifiedCrl, limit: int | None) -> Iterator[str]:
     meta = TableMeta(b"", b"", b"", None, header.this_update, header.next_update)
     fd = _memory_file()
     try:
-        compile_table(header.der, header.parts.revoked, meta, fd)
+        compile_table(header.der, header.parts.revoked, meta, fd, indirect=True)
         table = Table(fd)
     finally:
         os.close(fd)

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
 STOP = signal.SIGUSR2
@@ -36,26 +36,50 @@ class Staple(msgspec.Struct, frozen=True):
     expires: int
 
 
+class Cover(msgspec.Struct, frozen=True):
+    """For whose certificates a table speaks, as `native.Cover` has it, with the paths of the tables.
+
+    `issuers` are names and keys (DER); `points` is empty for a list of all points.
+    """
+
+    table: str
+    delta: str | None
+    issuers: tuple[tuple[bytes, bytes], ...]
+    crl_issuer: int
+    points: tuple[int, ...]
+    reasons: int
+    subjects: int
+    this_update: int
+    next_update: int
+
+
 class Update(msgspec.Struct, frozen=True):
-    """Tables by key of their list, staples by fingerprint of their certificate; None takes one away.
+    """Covers by a digest of what they say, staples by fingerprint of their certificate; None takes one away.
 
     `whole` says that this is all there is, `ready` that every list and staple is
-    there or its first fetch has been tried.
+    there or its first fetch has been tried. `cas` are CAs (DER) that clients have
+    brought along, by digest: resumed sessions of theirs are looked up below them.
     """
 
     whole: bool
     ready: bool
-    tables: dict[str, str | None] = {}
+    covers: dict[str, Cover | None] = {}
     staples: dict[str, Staple | None] = {}
+    cas: dict[str, bytes | None] = {}
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """Distribution points in a verified client certificate that no list covers (RFC 5280, 4.2.1.13)."""
+    """Of a verified client that no list covers: its certificates' distribution points, its CAs (DER).
+
+    The CAs are those that the listener does not have (RFC 5280, section 4.2.1.13).
+    """
 
     urls: tuple[str, ...]
+    cas: tuple[bytes, ...] = ()
 
 
 Message = TypeVar("Message", Update, Sighting)
+Value = TypeVar("Value")
 
 
 def merge(state: Update, change: Update) -> Update:
@@ -66,22 +90,35 @@ def merge(state: Update, change: Update) -> Update:
     """
     if change.whole and change.ready:
         return change
-    tables, staples = {**state.tables, **change.tables}, {**state.staples, **change.staples}
     return Update(
         whole=True,
         ready=change.ready,
-        tables={key: value for key, value in tables.items() if value is not None},
-        staples={key: value for key, value in staples.items() if value is not None},
+        covers=_merged(state.covers, change.covers),
+        staples=_merged(state.staples, change.staples),
+        cas=_merged(state.cas, change.cas),
     )
 
 
 def difference(told: Update, current: Update) -> Update:
     """The change that makes `current` of `told`, both whole states."""
-    tables: dict[str, str | None] = dict.fromkeys(told.tables.keys() - current.tables.keys())
-    staples: dict[str, Staple | None] = dict.fromkeys(told.staples.keys() - current.staples.keys())
-    tables |= {key: path for key, path in current.tables.items() if told.tables.get(key) != path}
-    staples |= {key: staple for key, staple in current.staples.items() if told.staples.get(key) != staple}
-    return Update(whole=False, ready=current.ready, tables=tables, staples=staples)
+    return Update(
+        whole=False,
+        ready=current.ready,
+        covers=_difference(told.covers, current.covers),
+        staples=_difference(told.staples, current.staples),
+        cas=_difference(told.cas, current.cas),
+    )
+
+
+def _merged(state: Mapping[str, Value | None], change: Mapping[str, Value | None]) -> dict[str, Value | None]:
+    return {key: value for key, value in {**state, **change}.items() if value is not None}
+
+
+def _difference(
+    told: Mapping[str, Value | None], current: Mapping[str, Value | None]
+) -> dict[str, Value | None]:
+    gone: dict[str, Value | None] = dict.fromkeys(told.keys() - current.keys())
+    return gone | {key: value for key, value in current.items() if told.get(key) != value}
 
 
 def bind(directory: Path) -> socket.socket:

@@ -2,7 +2,8 @@
 
     crl/KEY.der   crl/KEY.json    a list, and where it came from; KEY is the SHA-256 of its URL
     ocsp/FINGERPRINT.der          a response, by its certificate
-    table/ISSUER-GENERATION.table what the workers map
+    ca/SHA256.der                 a CA that a client brought along
+    table/KEY-GENERATION.table    what the workers map; KEY names the list and whose certificates are in it
 
 Every file is complete or not there: it is written under another name, flushed
 and renamed. A list that does not match its checksum is set aside and reported,
@@ -87,6 +88,7 @@ class StateStore:
         self._directory = directory
         self._crls = directory / "crl"
         self._staples = directory / "ocsp"
+        self._cas = directory / "ca"
         self._tables = directory / "table"
 
     def prepare(self) -> None:
@@ -97,7 +99,7 @@ class StateStore:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self._crls, self._staples, self._tables):
+            for directory in (self._crls, self._staples, self._cas, self._tables):
                 directory.mkdir(mode=0o700, exist_ok=True)
                 # Only below: an operator may have named a directory that others use, too.
                 directory.chmod(0o700)
@@ -152,6 +154,22 @@ class StateStore:
                     urls.append(meta.url)
         return urls
 
+    def load_cas(self) -> list[bytes]:
+        """The CAs (DER) that were learnt from clients; what does not match its checksum is removed."""
+        found = []
+        for path in sorted(self._cas.glob("*.der")):
+            with suppress(OSError):
+                der = path.read_bytes()
+                if hashlib.sha256(der).hexdigest() == path.stem:
+                    found.append(der)
+                else:
+                    path.unlink(missing_ok=True)
+        return found
+
+    def save_ca(self, der: bytes) -> None:
+        """Keep a CA that a client brought along; raises StoreError."""
+        _write(self._cas / f"{hashlib.sha256(der).hexdigest()}.der", der)
+
     def load_staple(self, fingerprint: str) -> bytes | None:
         """The last response saved for a certificate; None too when it cannot be read."""
         try:
@@ -175,13 +193,13 @@ class StateStore:
             raise _error("write", self._tables, exc) from exc
         return descriptor, self._tables / name
 
-    def install_table(self, temporary: Path, issuer_key: str, generation: int) -> Path:
+    def install_table(self, temporary: Path, key: str, generation: int) -> Path:
         """Flush a compiled table and give it its name.
 
         Raises:
             StoreError: it is not there; the temporary file is gone.
         """
-        path = self._tables / f"{issuer_key}-{generation}.table"
+        path = self._tables / f"{key}-{generation}.table"
         try:
             _flush(temporary)
             _rename(temporary, path)
@@ -190,9 +208,9 @@ class StateStore:
             raise _error("write", path, exc) from exc
         return path
 
-    def find_tables(self, issuer_key: str) -> list[Path]:
-        """The tables of an issuer, newest generation first; none of them is trusted for being here."""
-        found = ((_GENERATION.search(path.name), path) for path in self._tables.glob(f"{issuer_key}-*.table"))
+    def find_tables(self, key: str) -> list[Path]:
+        """The tables of a key, newest generation first; none of them is trusted for being here."""
+        found = ((_GENERATION.search(path.name), path) for path in self._tables.glob(f"{key}-*.table"))
         generations = [(int(match[1]), path) for match, path in found if match]
         return [path for _generation, path in sorted(generations, reverse=True)]
 

@@ -9,6 +9,7 @@ with what it has and connects again.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from dataclasses import dataclass
@@ -16,19 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
+from cryptography import x509
 
 from gateway import native, publish, session
 from gateway.errors import TableError
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
-from gateway.native import End, Front, Limits, Obstacle, Relay, Table, World
+from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Subjects, Table, World
 from gateway.revocation import policy
 from gateway.tls import context
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -79,11 +81,15 @@ class Worker:
         quiet = not self._log.is_enabled_for(logging.DEBUG)
         self._relay = Relay(self._world, connect_timeout=CONNECT_TIMEOUT, quiet=quiet)
         self._tables: dict[str, Table] = {}
+        """By path."""
+        self._covers: dict[str, publish.Cover] = {}
+        """Those in force."""
+        self._cas = [list(server.client_cas) for server in post.servers]
         self._state = publish.Update(whole=True, ready=False)
         self._ready = trio.Event()
         self._changed = trio.Event()
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
-        self._seen: set[str] = set()
+        self._seen: set[str | bytes] = set()
         self._stopping = False
         self._refused = 0
         """Connections whose broker refused, and that look for another one."""
@@ -169,21 +175,17 @@ class Worker:
             await trio.sleep(_RECONNECT_PAUSE)
 
     def _apply(self, update: publish.Update) -> None:
-        before, self._state = self._state, publish.merge(self._state, update)
-        tables = dict(self._tables)
-        for key, path in self._state.tables.items():
-            if path is not None and (key not in tables or before.tables.get(key) != path):
-                try:
-                    # control has just written and checked it; the header is checked all the same.
-                    tables[key] = Table.open(Path(path), deep=False)
-                except (OSError, TableError) as exc:
-                    self._log.error(
-                        "table unusable", path=path, error=str(exc), consequence="the one before stays"
-                    )
-        tables = {key: table for key, table in tables.items() if key in self._state.tables}
-        if tables != self._tables:
-            self._world.publish(tables.values())
-            self._tables = tables
+        known, self._state = self._state.cas, publish.merge(self._state, update)
+        self._learn_cas([ca for key, ca in self._state.cas.items() if ca is not None and key not in known])
+        wanted = {key: cover for key, cover in self._state.covers.items() if cover is not None}
+        covers = {key: cover for key, cover in wanted.items() if self._open_tables(cover)}
+        if len(covers) < len(wanted):
+            covers = {**self._covers, **covers}
+        if covers != self._covers:
+            self._world.publish(itertools.chain.from_iterable(map(self._terms, covers.values())))
+            self._covers = covers
+            used = {path for cover in covers.values() for path in (cover.table, cover.delta)}
+            self._tables = {path: table for path, table in self._tables.items() if path in used}
             self._relay.recheck()
             changed, self._changed = self._changed, trio.Event()
             changed.set()
@@ -197,18 +199,56 @@ class Worker:
         if update.ready:
             self._ready.set()
 
+    def _open_tables(self, cover: publish.Cover) -> bool:
+        for path in (cover.table, cover.delta):
+            if path is not None and path not in self._tables:
+                try:
+                    # control has just written and checked it; the header is checked all the same.
+                    self._tables[path] = Table.open(Path(path), deep=False)
+                except (OSError, TableError) as exc:
+                    self._log.error(
+                        "table unusable", path=path, error=str(exc), consequence="those before stay"
+                    )
+                    return False
+        return True
+
+    def _terms(self, cover: publish.Cover) -> Iterator[Cover]:
+        """In the terms of the lookup."""
+        for (name, key), point in itertools.product(cover.issuers, cover.points or (0,)):
+            yield Cover(
+                issuer_name=name,
+                issuer_key=key,
+                crl_issuer=cover.crl_issuer,
+                point=point,
+                reasons=cover.reasons,
+                subjects=Subjects(cover.subjects),
+                this_update=cover.this_update,
+                next_update=cover.next_update,
+                table=self._tables[cover.table],
+                delta=None if cover.delta is None else self._tables[cover.delta],
+            )
+
+    def _learn_cas(self, found: Sequence[bytes]) -> None:
+        """Take in the CAs that clients brought to any worker, each below one that is there already."""
+        certificates = [x509.load_der_x509_certificate(ca) for ca in found]
+        for door, known in zip(self._doors, self._cas, strict=True):
+            # Until nothing is added any more: one may hang below another that comes behind it.
+            while any(context.learn_ca(door.listener, known, certificate) for certificate in certificates):
+                pass
+
     async def _wait_for_change(self) -> None:
         await self._changed.wait()
 
-    def _learn(self, leaf: bytes) -> None:
+    def _learn(self, leaf: bytes, cas: Sequence[bytes]) -> None:
         urls = tuple(url for url in policy.distribution_points(leaf) if url not in self._seen)
-        if not urls:
+        cas = tuple(ca for ca in cas if ca not in self._seen)
+        if not urls and not cas:
             return
         try:
-            self._sightings.send_nowait(publish.Sighting(urls))
+            self._sightings.send_nowait(publish.Sighting(urls, cas))
         except trio.WouldBlock:
             return  # the next such client tells it again
-        self._seen.update(urls)
+        self._seen.update(urls, cas)
 
     async def _send_sightings(self, stream: trio.SocketStream) -> None:
         # What was sent to a control process that died is told to the next one again.
@@ -278,7 +318,7 @@ def run(post: Post) -> None:
     trio.run(worker.run)
 
 
-def _ignore(_leaf: bytes) -> None:
+def _ignore(_leaf: bytes, _cas: Sequence[bytes]) -> None:
     """A listener that follows no distribution points has nothing to learn."""
 
 

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.metrics import Counters, gauge_index
 from gateway.names import issuer_id
 from gateway.native import (
+    ALL_REASONS,
     Arrival,
     Check,
     Conn,
+    Cover,
     Front,
     Limits,
     Obstacle,
     OnUnavailable,
     Relay,
     Step,
+    Subjects,
     Table,
     TableMeta,
     World,
@@ -38,6 +41,22 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 _READ = 1 << 16
+
+
+def cover_of(table: Table) -> Cover:
+    """What a list without any limits says of its issuer's certificates."""
+    meta = table.meta
+    return Cover(
+        issuer_name=meta.issuer_name,
+        issuer_key=meta.issuer_key,
+        crl_issuer=0,
+        point=0,
+        reasons=ALL_REASONS,
+        subjects=Subjects.ALL,
+        this_update=meta.this_update,
+        next_update=meta.next_update,
+        table=table,
+    )
 
 
 class End(Protocol):
@@ -252,7 +271,7 @@ class Gate:
         return credential, *credential.write(self._directory, name)
 
     def publish(self, table: Table) -> None:
-        self.world.publish([table])
+        self.world.publish([cover_of(table)])
 
     def tls(
         self, version: ssl.TLSVersion, files: tuple[Credential, Path, Path] | None = None

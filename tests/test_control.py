@@ -17,7 +17,7 @@ from gateway.config.model import Address, Certificate, Config, Listener, Revocat
 from gateway.control import Control, Post, fingerprint
 from gateway.errors import FetchError
 from gateway.metrics import Counters
-from gateway.publish import Sighting, Staple, Update
+from gateway.publish import Cover, Sighting, Staple, Update
 from gateway.schedule import Schedule, Source, SourceState
 from gateway.store import StateStore, StoredCrl
 from tests.authority import Authority
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 A, B, C, D = (f"http://crl{number}.example/ca.crl" for number in range(4))
+
+COVER = Cover("/a", None, ((b"name", b"key"),), 0, (), 0x1FE, 0, 1, 2)
 
 
 class FakeRefresher:
@@ -90,7 +92,7 @@ class Office:
             certificates=(Certificate(cert=Path("server.pem"), key=Path("server.key")),),
             revocation=Revocation(crl_urls=tuple(sources), follow_distribution_points=bool(client_cas)),
         )
-        material: Any = SimpleNamespace(client_cas=client_cas)
+        material: Any = SimpleNamespace(client_cas=client_cas, crl_signers=())
         config = Config(listeners=(listener,), state_dir=self._directory)
         self.sources = sources
         self.control = Control(Post(config, [material], self.socket, Counters(1, 1)))
@@ -228,7 +230,7 @@ def test_a_certificate_has_one_fingerprint() -> None:
 
 async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Office) -> None:
     ours, theirs = memory_stream_pair()
-    office.control._state = Update(whole=True, ready=False, tables={"a": "/a"})
+    office.control._state = Update(whole=True, ready=False, covers={"a": COVER})
     heard: list[Update] = []
 
     async def hear() -> None:
@@ -246,7 +248,7 @@ async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Off
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert heard == [
-        Update(whole=True, ready=False, tables={"a": "/a"}),
+        Update(whole=True, ready=False, covers={"a": COVER}),
         Update(whole=False, ready=True, staples={"f": Staple(b"der", 9)}),
     ]
     assert office.added == [(C, True)]

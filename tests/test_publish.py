@@ -11,25 +11,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import publish
-from gateway.publish import Sighting, Staple, Update, difference, merge
+from gateway.publish import Cover, Sighting, Staple, Update, difference, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _KEYS = st.sampled_from("abcde")
 _STAPLES = st.builds(Staple, der=st.binary(max_size=8), expires=st.integers(0, 2**40))
+_COVERS = st.builds(
+    Cover,
+    table=st.text("xy/", max_size=3),
+    delta=st.none() | st.text("xy/", max_size=3),
+    issuers=st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3)), max_size=2).map(tuple),
+    crl_issuer=st.integers(0, 2**64 - 1),
+    points=st.lists(st.integers(0, 2**64 - 1), max_size=2).map(tuple),
+    reasons=st.integers(0, 2**9 - 1),
+    subjects=st.integers(0, 2),
+    this_update=st.integers(0, 2**40),
+    next_update=st.integers(0, 2**40),
+)
+COVER = Cover("/table", None, ((b"name", b"key"),), 0, (), 0x1FE, 0, 1, 2)
 _STATES = st.builds(
     Update,
     whole=st.just(value=True),
     ready=st.booleans(),
-    tables=st.dictionaries(_KEYS, st.text("xy/", max_size=3)),
+    covers=st.dictionaries(_KEYS, _COVERS),
+    cas=st.dictionaries(_KEYS, st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, _STAPLES),
 )
 _CHANGES = st.builds(
     Update,
     whole=st.just(value=False),
     ready=st.booleans(),
-    tables=st.dictionaries(_KEYS, st.none() | st.text("xy/", max_size=3)),
+    covers=st.dictionaries(_KEYS, st.none() | _COVERS),
+    cas=st.dictionaries(_KEYS, st.none() | st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, st.none() | _STAPLES),
 )
 
@@ -112,7 +127,7 @@ def test_where_nothing_changed_nothing_is_told(state: Update) -> None:
 @given(_STATES, _CHANGES)
 def test_what_is_taken_away_leaves_no_trace(state: Update, change: Update) -> None:
     after = merge(state, change)
-    assert None not in after.tables.values()
+    assert None not in after.covers.values()
     assert None not in after.staples.values()
 
 
@@ -151,7 +166,7 @@ async def test_a_message_may_be_longer_than_what_is_read_at_once() -> None:
 
 
 async def _greet(directory: Path) -> None:
-    update = Update(whole=True, ready=True, tables={"issuer": "/table"})
+    update = Update(whole=True, ready=True, covers={"issuer": COVER})
     with publish.bind(directory) as bound:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
         client = await publish.connect(directory)

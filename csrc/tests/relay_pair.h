@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../certificate.h"
 #include "../conn.h"
 #include "../counters.h"
 #include "make_crl.h"
@@ -150,7 +151,9 @@ static inline void publish_revoked(stage *on, long first, long last) {
   meta.issuer_name = name;
   meta.issuer_key = key;
   gw_table *table = table_open(entries.at, entries.length, &meta);
-  CHECK(gw_world_publish(on->world, &table, 1, &error));
+  gw_cover cover = {.issuer = {name, meta.issuer_name_length, key, meta.issuer_key_length}, .reasons = GW_ALL_REASONS,
+                    .this_update = meta.this_update, .next_update = meta.next_update, .table = table};
+  CHECK(gw_world_publish(on->world, &cover, 1, &error));
   gw_table_free(table);
   OPENSSL_free(name);
   OPENSSL_free(key);

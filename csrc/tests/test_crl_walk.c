@@ -148,10 +148,42 @@ static void unknown_extensions_matter_only_when_critical(void) {
   CHECK(strstr(read_extension(UNKNOWN, 0x01, "any", 3, &reason), "neither TRUE nor FALSE") != NULL);
 }
 
-static void certificateIssuer_is_an_indirect_CRL_critical_or_not(void) {
+static void the_entries_that_name_an_issuer_are_found_with_the_names(void) {
+  static const char NAMES[] = "\x30\x03\x82\x01x";
+  for (int critical = -1; critical <= 0xff; critical += 0x100) {
+    bytes entries = {0}, named[2] = {{0}, {0}};
+    gw_crl_entry entry;
+    gw_error error = {"?"};
+    size_t position = 0, begin, begins[2];
+    for (int i = 0; i < 5; i++) {
+      if (i % 2 == 1) {
+        begins[i / 2] = entries.length;
+        extension_add(&named[i / 2], CERTIFICATE_ISSUER, critical, NAMES, sizeof NAMES - 1);
+      }
+      entry_add(&entries, SERIAL, sizeof SERIAL, "260101000000Z", i % 2 == 1 ? &named[i / 2] : NULL);
+    }
+    for (int i = 0; i < 2; i++) {
+      CHECK(gw_crl_next_issuer(entries.at, entries.length, &position, &begin, &entry, &error) && begin == begins[i]);
+      CHECK(entry.issuer_end - entry.issuer_at == sizeof NAMES - 1);
+      CHECK(memcmp(entries.at + entry.issuer_at, NAMES, sizeof NAMES - 1) == 0);
+    }
+    CHECK(!gw_crl_next_issuer(entries.at, entries.length, &position, &begin, &entry, &error));
+    CHECK(error.text[0] == '\0' && position == entries.length);
+    bytes_free(&entries);
+  }
+}
+
+static void an_issuer_that_is_no_names_or_stands_twice_is_refused(void) {
   int reason;
-  CHECK(strstr(read_extension(CERTIFICATE_ISSUER, 0xff, "", 0, &reason), "indirect CRL") != NULL);
-  CHECK(strstr(read_extension(CERTIFICATE_ISSUER, -1, "", 0, &reason), "indirect CRL") != NULL);
+  CHECK(strstr(read_extension(CERTIFICATE_ISSUER, 0xff, "", 0, &reason), "one certificateIssuer") != NULL);
+  CHECK(strstr(read_extension(CERTIFICATE_ISSUER, -1, "\x30\x05\x82\x01x", 5, &reason), "one certificateIssuer") != NULL);
+  CHECK(strstr(read_extension(CERTIFICATE_ISSUER, -1, "\x30\x00x", 3, &reason), "one certificateIssuer") != NULL);
+  bytes entries = {0}, extensions = {0};
+  gw_crl_entry entry;
+  extension_add(&extensions, CERTIFICATE_ISSUER, -1, "\x30\x00", 2);
+  extension_add(&extensions, CERTIFICATE_ISSUER, -1, "\x30\x00", 2);
+  entry_add(&entries, SERIAL, sizeof SERIAL, "260101000000Z", &extensions);
+  CHECK(strstr(read_one(&entries, &entry), "one certificateIssuer") != NULL);
 }
 
 static void the_error_names_the_byte_of_the_bad_entry(void) {
@@ -207,7 +239,8 @@ int main(void) {
   RUN(reasons_in_another_form_are_refused);
   RUN(a_second_reason_is_refused);
   RUN(unknown_extensions_matter_only_when_critical);
-  RUN(certificateIssuer_is_an_indirect_CRL_critical_or_not);
+  RUN(the_entries_that_name_an_issuer_are_found_with_the_names);
+  RUN(an_issuer_that_is_no_names_or_stands_twice_is_refused);
   RUN(the_error_names_the_byte_of_the_bad_entry);
   RUN(bytes_behind_the_last_field_are_refused);
   RUN(every_truncated_entry_is_refused);

@@ -46,7 +46,8 @@ class ListenerMaterial:
     """What a listener needs from files.
 
     `chain` has the server certificate first; `client_cas` holds CA certificates
-    alone; `ocsp_issuer` and `ocsp_responder_url` are None unless stapling is enabled.
+    alone, `crl_signers` others that sign lists and no certificates;
+    `ocsp_issuer` and `ocsp_responder_url` are None unless stapling is enabled.
     `warnings` are one line each.
     """
 
@@ -54,6 +55,7 @@ class ListenerMaterial:
     chain_pem: bytes
     private_key: PrivateKey
     client_cas: tuple[x509.Certificate, ...]
+    crl_signers: tuple[x509.Certificate, ...]
     ocsp_issuer: x509.Certificate | None
     ocsp_responder_url: str | None
     warnings: tuple[str, ...]
@@ -102,13 +104,14 @@ class _Files:
                 f"expected the key of {_subject(chain[0])} in {certificate.cert}, got another one",
             )
         self.check_order(chain, certificate.cert)
-        client_cas = self.client_cas()
+        client_cas, crl_signers = self.client_cas()
         issuer, url = self.stapling(chain)
         return ListenerMaterial(
             chain=chain,
             chain_pem=b"".join(cert.public_bytes(Encoding.PEM) for cert in chain),
             private_key=private_key,
             client_cas=client_cas,
+            crl_signers=crl_signers,
             ocsp_issuer=issuer,
             ocsp_responder_url=url,
             warnings=tuple(self.warnings),
@@ -183,10 +186,11 @@ class _Files:
                     f"{_subject(upper)} did not issue {_subject(lower)} before it: clients may refuse it",
                 )
 
-    def client_cas(self) -> tuple[x509.Certificate, ...]:
+    def client_cas(self) -> tuple[tuple[x509.Certificate, ...], tuple[x509.Certificate, ...]]:
+        """The CAs, and those that are none but sign lists (RFC 5280, section 6.3.3 (f))."""
         path = self.listener.client_ca
         if path is None:
-            return ()
+            return (), ()
         found = self.certificates("client_ca", path)
         cas = tuple(cert for cert in found if _is_ca(cert))
         if not cas:
@@ -195,8 +199,9 @@ class _Files:
                 path,
                 f"expected a CA certificate (basicConstraints cA true), got {_subject(found[0])}",
             )
+        signers = tuple(cert for cert in found if cert not in cas and _signs_crls(cert))
         for cert in found:
-            if cert not in cas:
+            if cert not in cas and cert not in signers:
                 self.warn("client_ca", path, f"{_subject(cert)} is no CA and is left out")
         if self.listener.revocation.check != "off" and self.listener.verify != "none":
             for cert in cas:
@@ -204,7 +209,7 @@ class _Files:
                     self.warn(
                         "client_ca", path, f"{_subject(cert)} may not sign CRLs (keyUsage without cRLSign)"
                     )
-        return cas
+        return cas, signers
 
     def stapling(self, chain: Sequence[x509.Certificate]) -> tuple[x509.Certificate | None, str | None]:
         """The certificate's issuer and its responder; both None without stapling."""
@@ -273,6 +278,14 @@ def _may_sign_crls(cert: x509.Certificate) -> bool:
         return cert.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
     except x509.ExtensionNotFound:
         return True
+
+
+def _signs_crls(cert: x509.Certificate) -> bool:
+    """Whether a certificate that is no CA's says that its key signs CRLs: as indirect ones are."""
+    try:
+        return cert.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _responder(cert: x509.Certificate) -> str | None:

@@ -7,7 +7,7 @@ kept alive by a reference. The header of the same name in csrc/ is the
 specification of each function.
 """
 
-from gateway.native.binding import Check, End, OnUnavailable, Step, VerdictKind, ffi, lib
+from gateway.native.binding import Check, End, OnUnavailable, Step, Subjects, VerdictKind, ffi, lib
 from gateway.native.connection import (
     Arrival,
     Conn,
@@ -21,17 +21,31 @@ from gateway.native.connection import (
 )
 from gateway.native.table import (
     Entry,
+    Section,
     Table,
     TableMeta,
     compile_table,
+    sections,
     serial_octets,
 )
-from gateway.native.verify import Listener, StapleSlot, Verdict, World, arm_verification, counter
+from gateway.native.verify import (
+    ALL_REASONS,
+    Cover,
+    Listener,
+    StapleSlot,
+    Verdict,
+    World,
+    arm_verification,
+    counter,
+    name_digest,
+)
 
 __all__ = [
+    "ALL_REASONS",
     "Arrival",
     "Check",
     "Conn",
+    "Cover",
     "End",
     "Entry",
     "Front",
@@ -42,8 +56,10 @@ __all__ = [
     "OnUnavailable",
     "Relay",
     "RelayEvent",
+    "Section",
     "StapleSlot",
     "Step",
+    "Subjects",
     "Table",
     "TableMeta",
     "Verdict",
@@ -55,5 +71,7 @@ __all__ = [
     "die_with_parent",
     "ffi",
     "lib",
+    "name_digest",
+    "sections",
     "serial_octets",
 ]

@@ -31,6 +31,14 @@ class OnUnavailable(IntEnum):
     WAIT = lib.GW_UNAVAILABLE_WAIT
 
 
+class Subjects(IntEnum):
+    """Which certificates a list is about (RFC 5280, section 5.2.5)."""
+
+    ALL = lib.GW_ALL_SUBJECTS
+    USERS = lib.GW_USERS_ONLY
+    CAS = lib.GW_CAS_ONLY
+
+
 class VerdictKind(IntEnum):
     """What the lookup said of a client."""
 

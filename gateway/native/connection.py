@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from gateway import der
 from gateway.errors import GatewayError
 from gateway.native import sockaddr
 from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_bytes, to_text
@@ -30,6 +31,8 @@ class HandshakeInfo:
     version: str
     certificate_error: str
     leaf: bytes
+    cas: tuple[bytes, ...] = ()
+    """CAs (DER) of its chain that the listener does not have; only where no list covers it."""
 
 
 _STEPS = tuple(Step(number) for number in range(len(Step)))
@@ -79,12 +82,14 @@ class Conn:
         """Verdict, resumption, version and, where it was refused, the client's certificate (DER)."""
         info = ffi.new("gw_conn_info *")
         lib.gw_conn_get_info(self.pointer, info)
+        leaf, *cas = _certificates(to_bytes(info.leaf_der, info.leaf_der_length)) or [b""]
         return HandshakeInfo(
             verdict=verdict_of(info.verdict),
             resumed=bool(info.resumed),
             version=to_text(info.version),
             certificate_error=to_text(info.error_string),
-            leaf=to_bytes(info.leaf_der, info.leaf_der_length),
+            leaf=leaf,
+            cas=tuple(cas),
         )
 
     def close(self) -> None:
@@ -343,6 +348,17 @@ class Relay:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+
+def _certificates(octets: bytes) -> list[bytes]:
+    """Certificates (DER) that stand one behind the other."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(octets):
+        element = der.read(octets, at)
+        found.append(octets[element.whole])
+        at = element.end
+    return found
 
 
 def _peer_text(peer: Any) -> str:

@@ -39,10 +39,50 @@ class Entry(NamedTuple):
     reason: int
 
 
-def compile_table(der: bytes, revoked: Element, meta: TableMeta, fd: int) -> int:
+class Section(NamedTuple):
+    """Entries of an indirect CRL that are of one issuer's certificates (RFC 5280, section 5.3.3).
+
+    `issuer` is the GeneralNames of certificateIssuer, DER; empty for those before the
+    first that names one. `begin` and `end` are offsets into the whole list.
+    """
+
+    issuer: bytes
+    begin: int
+    end: int
+
+
+def sections(der: bytes, revoked: Element) -> list[Section]:
+    """Cut revokedCertificates, which stands there in `der`, where the issuer changes; in order.
+
+    Raises:
+        CrlError: an entry cannot be used.
+    """
+    found: list[Section] = []
+    issuer, begin = b"", revoked.content_at
+    source = ffi.from_buffer("uint8_t[]", der)
+    entries, length = source + revoked.content_at, revoked.end - revoked.content_at
+    position, start, entry, error = (
+        ffi.new("size_t *"),
+        ffi.new("size_t *"),
+        ffi.new("gw_crl_entry *"),
+        new_error(),
+    )
+    while lib.gw_crl_next_issuer(entries, length, position, start, entry, error):
+        found.append(Section(issuer, begin, revoked.content_at + start[0]))
+        begin = revoked.content_at + start[0]
+        issuer = der[revoked.content_at + entry.issuer_at : revoked.content_at + entry.issuer_end]
+    if position[0] < length:
+        raise CrlError(error_text(error))
+    return [
+        section for section in (*found, Section(issuer, begin, revoked.end)) if section.begin < section.end
+    ]
+
+
+def compile_table(der: bytes, revoked: Element, meta: TableMeta, fd: int, *, indirect: bool = False) -> int:
     """Write the table of a verified CRL to `fd`, an empty file open for reading and writing.
 
-    `revoked` is where revokedCertificates stands in `der`.
+    `revoked` is where revokedCertificates stands in `der`; with `indirect` its entries
+    may name their issuer, who must be the same for all.
 
     Returns:
         The number of distinct serials.
@@ -62,12 +102,13 @@ def compile_table(der: bytes, revoked: Element, meta: TableMeta, fd: int) -> int
             *(item for blob in blobs for item in (ffi.cast("uint8_t *", blob), len(blob))),
             meta.this_update,
             meta.next_update,
+            int(indirect),
         ],
     )
     error, count = new_error(), ffi.new("uint64_t *")
-    source = ffi.from_buffer("uint8_t[]", der)
-    entries, length = source + revoked.content_at, revoked.end - revoked.content_at
-    size = lib.gw_table_size(entries, length, c_meta, error)
+    octets = ffi.from_buffer("uint8_t[]", der)
+    source, length = octets + revoked.content_at, revoked.end - revoked.content_at
+    size = lib.gw_table_size(source, length, c_meta, error)
     if not size:
         raise CrlError(error_text(error))
     try:
@@ -76,7 +117,7 @@ def compile_table(der: bytes, revoked: Element, meta: TableMeta, fd: int) -> int
                 # Advice: serials go to memory at random.
                 memory.madvise(mmap.MADV_HUGEPAGE)
             with ffi.from_buffer("uint8_t[]", memory) as table:
-                if not lib.gw_table_compile(entries, length, c_meta, table, size, count, error):
+                if not lib.gw_table_compile(source, length, c_meta, table, size, count, error):
                     raise CrlError(error_text(error))
             written = 0
             while written < size:

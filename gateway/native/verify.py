@@ -9,6 +9,7 @@ from gateway.errors import GatewayError, TableError
 from gateway.native.binding import (
     Check,
     OnUnavailable,
+    Subjects,
     VerdictKind,
     error_text,
     ffi,
@@ -39,24 +40,80 @@ def counter(page: mmap) -> Callable[[Counter, int], None]:
     return count
 
 
+ALL_REASONS: int = lib.GW_ALL_REASONS
+"""Every reason code of ReasonFlags, a bit each (RFC 5280, section 4.2.1.13)."""
+
+
+def name_digest(tag: int, content: bytes) -> int:
+    """The digest by which distribution points and CRL issuers are compared (csrc/certificate.h)."""
+    return int(lib.gw_name_digest(tag, ffi.from_buffer(content), len(content)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What one list says of the certificates of one CA (gw_cover in csrc/world.h says of what each is)."""
+
+    issuer_name: bytes
+    issuer_key: bytes
+    crl_issuer: int
+    point: int
+    reasons: int
+    subjects: Subjects
+    this_update: int
+    next_update: int
+    table: Table
+    delta: Table | None = None
+
+
 class World:
-    """The tables that the lookups of this process see, replaced all at once."""
+    """The lists that the lookups of this process see, replaced all at once."""
 
     def __init__(self, counters: mmap | None = None) -> None:
         self._counters = counters
         page = ffi.NULL if counters is None else ffi.cast("uint64_t *", ffi.from_buffer(counters))
         self.pointer = owned(lib.gw_world_new(page), lib.gw_world_free)
 
-    def publish(self, tables: Iterable[Table]) -> None:
-        """Make these the tables in force; lookups under way finish with the old ones.
+    def publish(self, covers: Iterable[Cover]) -> None:
+        """Put these in force; lookups under way finish with the old ones.
 
         Raises:
             TableError: they cannot be put in force; the old ones stay.
         """
-        pointers = [table.pointer for table in tables]
+        known = list(covers)
+        blobs = [(ffi.from_buffer(one.issuer_name), ffi.from_buffer(one.issuer_key)) for one in known]
+        array = ffi.new("gw_cover[]", len(known))
+        for number, (cover, (name, key)) in enumerate(zip(known, blobs, strict=True)):
+            array[number] = [
+                [ffi.cast("uint8_t *", name), len(name), ffi.cast("uint8_t *", key), len(key)],
+                cover.crl_issuer,
+                cover.point,
+                cover.reasons,
+                cover.subjects,
+                cover.this_update,
+                cover.next_update,
+                cover.table.pointer,
+                ffi.NULL if cover.delta is None else cover.delta.pointer,
+            ]
         error = new_error()
-        if not lib.gw_world_publish(self.pointer, ffi.new("gw_table *[]", pointers), len(pointers), error):
+        if not lib.gw_world_publish(self.pointer, array, len(known), error):
             raise TableError(error_text(error))
+
+    def judge(
+        self, certificate: bytes, issuer_name: bytes, issuer_key: bytes, *, now: int, grace: float = 0.0
+    ) -> Verdict:
+        """What the lists in force say of one certificate (DER) of this issuer, at `now` (seconds since 1970).
+
+        Raises:
+            TableError: it cannot be read as far as that needs.
+        """
+        der, name, key = map(ffi.from_buffer, (certificate, issuer_name, issuer_key))
+        issuer = ffi.new(
+            "gw_issuer *", [ffi.cast("uint8_t *", name), len(name), ffi.cast("uint8_t *", key), len(key)]
+        )
+        verdict = ffi.new("gw_verdict *")
+        if not lib.gw_judge(self.pointer, der, len(der), issuer, int(grace), now, verdict):
+            raise TableError("certificate cannot be looked up: not in DER, or too many distribution points")
+        return verdict_of(verdict)
 
 
 class Listener:

@@ -162,6 +162,19 @@ class Authorities:
             return ((),)
         return tuple(tuple(each.certificate for each in path) for path, _ in self._climb(known, now).ends)
 
+    def routes(self, signer: IssuerId, now: float) -> Iterator[tuple[tuple[x509.Certificate, IssuerId], ...]]:
+        """Every valid path of a signer of lists, each certificate of it with the identity of its issuer.
+
+        An anchor's is empty: no list covers a trust anchor.
+        """
+        for known in self._held.get(_holder(signer), [])[:_MOST_NAMESAKES]:
+            if known.signs_lists and known.anchor:
+                yield ()
+            elif known.signs_lists:
+                for path, anchor in self._climb(known, now).ends:
+                    pairs = zip(path, (*path[1:], anchor), strict=True)
+                    yield tuple((each.certificate, issuer.identity) for each, issuer in pairs)
+
     def signers(self, issuer_name: bytes, key_id: bytes | None) -> list[x509.Certificate]:
         """Who may have signed a CRL of this issuer (DER of the Name), the nearest to an anchor first.
 

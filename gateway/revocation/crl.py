@@ -1,9 +1,9 @@
 """Certificate revocation lists (RFC 5280, section 5): bytes in, verified list out. No I/O, no clock.
 
 `verify_crl` takes bytes that anybody may have written and raises `CrlError` and
-nothing else. What it returns was signed by one of the given CAs and is complete:
-a list that covers only a part of what its issuer issued is refused, because a
-certificate that is not in it would look good.
+nothing else. What it returns was signed by somebody who may sign for the given
+trust anchors, and says for which certificates it speaks: all of its issuer's, a
+part of them, those of others (an indirect CRL), or what has changed (a delta CRL).
 
 A list of a million entries is never taken apart here. `split` finds where its
 parts begin; cryptography is given the list without its entries, and the signature
@@ -16,7 +16,7 @@ from __future__ import annotations
 import binascii
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,11 +24,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from gateway import der as encoding
 from gateway.der import Element, Field
 from gateway.errors import CrlError
-from gateway.names import IssuerId, issuer_id, printable, printable_der, serial_hex
+from gateway.names import IssuerId, describe, issuer_id, one_line, printable, printable_der
+from gateway.revocation.known import find_extension
+from gateway.revocation.scope import Scope, issuer_digest, read_scope
 from gateway.signature import find_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
+
+    from gateway.revocation.authorities import Authorities
 
 __all__ = [
     "CLOCK_SKEW",
@@ -43,8 +47,6 @@ __all__ = [
     "split",
     "verify_crl",
 ]
-
-_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 CLOCK_SKEW = 300
 """Seconds that a CA's clock may be ahead of ours."""
@@ -129,11 +131,13 @@ class UnverifiedCrl:
 
 @dataclass(frozen=True)
 class VerifiedCrl:
-    """A complete list that was signed by `issuer`.
+    """A list that was signed by `issuer`: who signs is not always who issued the certificates.
 
     Times are seconds since 1970, UTC. `next_update` is 0 where the list has none
     (RFC 5280, section 5.1.2.5, demands one): such a list never expires. `revoked` is
-    where revokedCertificates stands in `der`.
+    where revokedCertificates stands in `der`. `base` is the number of the list that a
+    delta changes, None for a complete one (section 5.2.4). `signer_name` is the digest
+    of the issuer's name as the list has it; `freshest` are URLs of deltas (section 5.2.6).
     """
 
     der: bytes
@@ -143,6 +147,10 @@ class VerifiedCrl:
     next_update: int
     number: int | None
     signature: bytes
+    scope: Scope
+    base: int | None
+    signer_name: int
+    freshest: tuple[str, ...]
 
     def expired(self, now: int) -> bool:
         """Whether its issuer has promised a newer list for before `now`."""
@@ -161,6 +169,10 @@ class Dated(Protocol):
         """Seconds since 1970, UTC."""
 
     @property
+    def next_update(self) -> int:
+        """Seconds since 1970, UTC; 0 where there is none."""
+
+    @property
     def signature(self) -> bytes:
         """The octets of signatureValue."""
 
@@ -170,6 +182,8 @@ class Succession(Enum):
 
     NEWER = "newer"
     SAME = "same"
+    OLDER = "older"
+    """Older, but the one in force has expired and it has not."""
 
 
 def decode(data: bytes) -> bytes:
@@ -261,43 +275,54 @@ def parse_untrusted(data: bytes) -> UnverifiedCrl:
             extensions=header.extensions,
         )
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise CrlError(f"not a CRL as RFC 5280 has it: {_one_line(exc)}") from exc
+        raise CrlError(f"not a CRL as RFC 5280 has it: {one_line(exc)}") from exc
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
-        raise CrlError(f"CRL extensions: {_one_line(exc)}") from exc
+        raise CrlError(f"CRL extensions: {one_line(exc)}") from exc
 
 
-def verify_crl(data: bytes, issuers: Sequence[x509.Certificate], *, now: int) -> VerifiedCrl:
-    """Accept a CRL, PEM or DER, that one of `issuers` signed; `now` is in seconds since 1970.
+def verify_crl(data: bytes, authorities: Authorities, *, now: int) -> VerifiedCrl:
+    """Accept a CRL, PEM or DER, that one of `authorities` signed; `now` is in seconds since 1970.
 
     One that has expired is accepted: it may be newer than the one in force, and
-    what a stale list is worth is for the policy to say.
+    what a stale list is worth is for the policy to say. Whether its signer has been
+    revoked is asked where it is put in force.
 
     Raises:
-        CrlError: it is malformed, incomplete or from the future, has a critical
-            extension that is not known (RFC 5280, section 5.2), or none of
-            `issuers` signed it.
+        CrlError: it is malformed or from the future, covers nothing, has a critical
+            extension that is not known (RFC 5280, section 5.2), or nobody who may
+            has signed it (section 6.3.3 (f), (g)).
     """
     crl = parse_untrusted(data)
-    _check_scope(crl)
+    name = printable(crl.issuer)
+    scope, base = _read_extensions(crl, name)
     if crl.this_update > now + CLOCK_SKEW:
-        name, ahead = printable(crl.issuer), crl.this_update - now
+        ahead = crl.this_update - now
         raise CrlError(f"CRL of {name}: thisUpdate is {ahead} s in the future: whose clock is wrong?")
+    if base is not None and (crl.number is None or crl.number <= base):
+        raise CrlError(
+            f"CRL of {name}: a delta of base {base} needs a greater CRL number, but has {crl.number}"
+        )
     return VerifiedCrl(
         der=crl.der,
         revoked=crl.parts.revoked,
-        issuer=issuer_id(_find_signer(crl, issuers, now)),
+        issuer=issuer_id(_find_signer(crl, authorities, now)),
         this_update=crl.this_update,
         next_update=crl.next_update,
         number=crl.number,
         signature=crl.signature,
+        scope=scope,
+        base=base,
+        signer_name=issuer_digest(crl.issuer_der),
+        freshest=_urls(find_extension(crl.extensions, x509.FreshestCRL) or ()),
     )
 
 
-def check_succession(new: VerifiedCrl, current: Dated) -> Succession:
+def check_succession(new: VerifiedCrl, current: Dated, *, now: int) -> Succession:
     """Refuse a list that is older than the one in force: replayed, it would make a revocation forgotten.
 
     A list of the same number and time but another content is newer: `openssl ca`
-    without a crlnumber file writes two such in one second.
+    without a crlnumber file writes two such in one second. Once the one in force
+    has expired, an older one that has not is better than none.
 
     Raises:
         CrlError: its CRL number or thisUpdate is older, or it lost its number
@@ -312,121 +337,81 @@ def check_succession(new: VerifiedCrl, current: Dated) -> Succession:
         fault = f"CRL number {new.number} is below {current.number} of the one in force"
     elif new.this_update < current.this_update:
         fault = f"thisUpdate is {current.this_update - new.this_update} s before that of the one in force"
-    if fault is not None:
-        raise CrlError(f"CRL of {new.issuer}: {fault}: rollback?")
-    return Succession.NEWER
+    if fault is None:
+        return Succession.NEWER
+    if 0 < current.next_update < now and not new.expired(now):
+        return Succession.OLDER
+    raise CrlError(f"CRL of {new.issuer}: {fault}: rollback?")
 
 
-def _check_scope(crl: UnverifiedCrl) -> None:
-    name = printable(crl.issuer)
+def _read_extensions(crl: UnverifiedCrl, name: str) -> tuple[Scope, int | None]:
+    """What the list is about, and of a delta the number of its base."""
+    scope, base = Scope(), None
     for extension in crl.extensions:
         match extension.value:
-            case x509.DeltaCRLIndicator():
-                raise CrlError(f"CRL of {name}: delta CRLs are not supported yet")
+            case x509.DeltaCRLIndicator() as indicator:
+                base = indicator.crl_number
             case x509.IssuingDistributionPoint() as point:
-                raise CrlError(f"CRL of {name}: covers {_scope(point)}, which is not supported yet")
-            case x509.CRLNumber() | x509.AuthorityKeyIdentifier():
+                try:
+                    scope = read_scope(point, crl.issuer_der)
+                except CrlError as exc:
+                    raise CrlError(f"CRL of {name}: {exc}") from exc
+            case x509.CRLNumber() | x509.AuthorityKeyIdentifier() | x509.FreshestCRL():
                 continue
-        # "If a CRL contains a critical extension that the application cannot process,
-        # then the application MUST NOT use that CRL to determine the status of
-        # certificates" (RFC 5280, section 5.2).
-        if extension.critical:
-            raise CrlError(f"CRL of {name}: critical extension {extension.oid.dotted_string} is not known")
+            # "If a CRL contains a critical extension that the application cannot process,
+            # then the application MUST NOT use that CRL to determine the status of
+            # certificates" (RFC 5280, section 5.2).
+            case _ if extension.critical:
+                oid = extension.oid.dotted_string
+                raise CrlError(f"CRL of {name}: critical extension {oid} is not known")
+    return scope, base
 
 
-def _scope(point: x509.IssuingDistributionPoint) -> str:
-    """What a list with this extension is about (RFC 5280, section 5.2.5)."""
-    limits = [
-        text
-        for limited, text in (
-            (point.only_contains_user_certs, "end-entity certificates only"),
-            (point.only_contains_ca_certs, "CA certificates only"),
-            (point.only_contains_attribute_certs, "attribute certificates only"),
-            (point.indirect_crl, "other issuers' certificates (indirect CRL)"),
-            (point.only_some_reasons is not None, "some reasons only"),
-        )
-        if limited
-    ]
-    # The name of a point alone limits a list as well: it may be one of many that a
-    # CA has spread its certificates over.
-    return ", ".join(limits) or "one distribution point, maybe not all certificates"
-
-
-def _find_signer(crl: UnverifiedCrl, issuers: Sequence[x509.Certificate], now: int) -> x509.Certificate:
-    """The one of `issuers` that signed, or CrlError with what is wrong with each that has the name."""
+def _find_signer(crl: UnverifiedCrl, authorities: Authorities, now: int) -> x509.Certificate:
+    """Who signed; or CrlError with what is wrong with each that has the name."""
     name = printable(crl.issuer)
-    named = [issuer for issuer in dict.fromkeys(issuers) if _has_name(issuer, crl)]
-    if not named:
-        raise CrlError(
-            f"CRL of {name}: no CA of that name is trusted here, expected one of {_known(issuers)}"
-        )
     faults: list[str] = []
-    for issuer in named:
-        fault = _unfit(issuer, crl, now) or _signature_fault(issuer, crl)
+    for signer in authorities.signers(crl.issuer_der, crl.authority_key_id):
+        fault = None if authorities.paths(signer, now) else "has no valid path to a trusted CA"
+        fault = f"{describe(signer)} {fault}" if fault is not None else _signature_fault(signer, crl)
         if fault is None:
-            return issuer
+            return signer
         faults.append(fault)
-    raise CrlError(f"CRL of {name}: {'; '.join(faults)}")
-
-
-def _has_name(issuer: x509.Certificate, crl: UnverifiedCrl) -> bool:
-    if issuer_id(issuer).name == crl.issuer_der:
-        return True
-    # The same name may be a PrintableString here and an UTF8String there.
-    try:
-        return issuer.subject == crl.issuer
-    except ValueError:
-        return False
-
-
-def _unfit(issuer: x509.Certificate, crl: UnverifiedCrl, now: int) -> str | None:
-    """Why this CA cannot have signed, or must not sign CRLs; None when it may."""
-    who = _who(issuer)
-    try:
-        extensions = issuer.extensions
-        begins, ends = issuer.not_valid_before_utc.timestamp(), issuer.not_valid_after_utc.timestamp()
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
-        return f"{who} cannot be read: {_one_line(exc)}"
-    key_id = _find(extensions, x509.SubjectKeyIdentifier)
-    constraints = _find(extensions, x509.BasicConstraints)
-    usage = _find(extensions, x509.KeyUsage)
-    # A version 1 root has no extensions to say that it is a CA; that it is trusted says it.
-    is_ca = issuer.version is x509.Version.v1 if constraints is None else constraints.ca
-    if crl.authority_key_id is not None and key_id is not None and crl.authority_key_id != key_id.digest:
-        fault = f"signed with the key {crl.authority_key_id.hex()}, but {who} has {key_id.digest.hex()}"
-    elif not is_ca:
-        fault = f"{who} is not a CA (basicConstraints)"
-    elif usage is not None and not usage.crl_sign:
-        fault = f"{who} may not sign CRLs (keyUsage without cRLSign)"
-    elif not begins <= now <= ends:
-        fault = f"{who} is {'not yet valid' if now < begins else 'expired'}"
-    else:
-        fault = None
-    return fault
+    faults = faults or authorities.faults(crl.issuer_der, crl.authority_key_id, now)
+    if not faults:
+        known = _known(authorities)
+        raise CrlError(f"CRL of {name}: no CA of that name is trusted here, expected one of {known}")
+    raise CrlError(f"CRL of {name}: {'; '.join(dict.fromkeys(faults))}")
 
 
 def _signature_fault(issuer: x509.Certificate, crl: UnverifiedCrl) -> str | None:
     try:
         key = issuer.public_key()
     except (ValueError, UnsupportedAlgorithm) as exc:
-        return f"the key of {_who(issuer)} cannot be used: {_one_line(exc)}"
+        return f"the key of {describe(issuer)} cannot be used: {one_line(exc)}"
     signed = memoryview(crl.der)[crl.parts.listed.whole]
     fault = find_fault(key, crl.signature_algorithm, crl.signature, signed)
-    return None if fault is None else f"{fault} with the key of {_who(issuer)}"
+    return None if fault is None else f"{fault} with the key of {describe(issuer)}"
 
 
-def _who(issuer: x509.Certificate) -> str:
-    return f"{printable_der(issuer_id(issuer).name)} (serial {serial_hex(issuer.serial_number)})"
-
-
-def _known(issuers: Sequence[x509.Certificate]) -> str:
-    names = list(dict.fromkeys(printable_der(issuer_id(issuer).name) for issuer in issuers))
+def _known(authorities: Authorities) -> str:
+    names = sorted({printable_der(identity.name) for identity in authorities.identities()})
     more = len(names) - _NAMES_SHOWN
     return (", ".join(names[:_NAMES_SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")
 
 
+def _urls(points: Iterable[x509.DistributionPoint]) -> tuple[str, ...]:
+    """The URLs of distribution points (RFC 5280, section 4.2.1.13)."""
+    return tuple(
+        name.value
+        for point in points
+        for name in point.full_name or ()
+        if isinstance(name, x509.UniformResourceIdentifier)
+    )
+
+
 def _number(extensions: x509.Extensions) -> int | None:
-    extension = _find(extensions, x509.CRLNumber)
+    extension = find_extension(extensions, x509.CRLNumber)
     if extension is None:
         return None
     if extension.crl_number.bit_length() > 8 * _LONGEST_NUMBER:
@@ -435,23 +420,11 @@ def _number(extensions: x509.Extensions) -> int | None:
 
 
 def _authority_key_id(extensions: x509.Extensions) -> bytes | None:
-    extension = _find(extensions, x509.AuthorityKeyIdentifier)
+    extension = find_extension(extensions, x509.AuthorityKeyIdentifier)
     return None if extension is None else extension.key_identifier
-
-
-def _find(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
-    try:
-        return extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
 
 
 def _beginning(data: bytes) -> str:
     if not data:
         return "it is empty"
     return f"it begins with {data[:24].decode('ascii', 'replace')!a}"
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error)
-    return "".join(character if character.isprintable() else " " for character in text)[:200]

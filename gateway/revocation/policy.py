@@ -99,18 +99,19 @@ def describe_client(leaf: bytes) -> dict[str, object]:
         return {"certificate": f"cannot be read: {exc}"}
 
 
-def distribution_points(leaf: bytes) -> tuple[str, ...]:
-    """The http and https URLs of a certificate's distribution points (RFC 5280, section 4.2.1.13)."""
+def distribution_points(certificate: bytes) -> tuple[str, ...]:
+    """The URLs where a certificate (DER) has lists and deltas (RFC 5280, sections 4.2.1.13 and 4.2.1.15)."""
     try:
-        certificate = x509.load_der_x509_certificate(leaf)
-        points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    except (ValueError, x509.ExtensionNotFound):
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()
     return tuple(
         name.value
-        for point in points
+        for extension in extensions
+        if isinstance(extension.value, x509.CRLDistributionPoints | x509.FreshestCRL)
+        for point in extension.value
         for name in point.full_name or ()
-        if isinstance(name, x509.UniformResourceIdentifier) and name.value.startswith(("http://", "https://"))
+        if isinstance(name, x509.UniformResourceIdentifier)
     )
 
 

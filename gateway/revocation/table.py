@@ -1,4 +1,4 @@
-"""The tables in force, by issuer: compiled from verified lists, written, handed on, swept.
+"""The lists in force and their tables: compiled from verified lists, written, handed on, swept.
 
 Everything here is of the control process. The work blocks (compiling a million
 entries takes a tenth of a second) and runs in a thread, one list at a time;
@@ -10,21 +10,28 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from gateway.errors import TableError
-from gateway.native import Table, TableMeta, compile_table
+from gateway import der
+from gateway.errors import CrlError, TableError
+from gateway.names import canonical_name
+from gateway.native import Table, TableMeta, compile_table, sections
+from gateway.revocation.coverage import Coverage, Listed, Resolution, Stream, TableFile, resolve, stream_of
 from gateway.revocation.crl import Succession, check_succession
+from gateway.revocation.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.names import IssuerId
+    from gateway.names import CanonicalName
+    from gateway.revocation.authorities import Authorities
     from gateway.revocation.crl import VerifiedCrl
+
+_EMPTY = TableMeta(b"", b"", b"", None, 0, 0)
+_DIRECTORY_NAME = 0xA4
 
 
 class TableStore(Protocol):
@@ -33,35 +40,53 @@ class TableStore(Protocol):
     def new_table_file(self) -> tuple[int, Path]:
         """An empty file to compile into."""
 
-    def install_table(self, temporary: Path, issuer_key: str, generation: int) -> Path:
+    def install_table(self, temporary: Path, key: str, generation: int) -> Path:
         """Flush it and give it its name."""
 
-    def find_tables(self, issuer_key: str) -> list[Path]:
-        """The tables of an issuer, newest first."""
+    def find_tables(self, key: str) -> list[Path]:
+        """The tables of a key, newest first."""
 
     def sweep_tables(self, keep: Iterable[Path]) -> None:
-        """Remove all others, of any issuer."""
+        """Remove all others, of any key."""
 
 
-@dataclass(frozen=True)
-class InForce:
-    """One issuer's list that is in force: what is left of it is the table that was made from it."""
+class Observer(Protocol):
+    """Is told what becomes of lists, on the event loop; must not block or raise."""
 
-    issuer: IssuerId
-    meta: TableMeta
-    path: Path
-    entries: int
+    def published(self, coverages: Sequence[Coverage]) -> None:
+        """These are in force now, and no others."""
+
+    def in_force(self, one: Listed, succession: Succession) -> None:
+        """A list has come into force, as what follows the one before."""
+
+    def left_out(self, stream: Stream, reason: str) -> None:
+        """The newest list of a stream does not count, or does not any more."""
 
 
 class Tables:
-    """What is in force. `publish` is told the issuer's key and the table, after each change."""
+    """What is in force."""
 
-    def __init__(self, store: TableStore, publish: Callable[[str, InForce], None]) -> None:
+    def __init__(
+        self,
+        store: TableStore,
+        authorities: Authorities,
+        observer: Observer,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.authorities = authorities
         self._store = store
-        self._publish = publish
-        self._in_force: dict[IssuerId, InForce] = {}
-        self._previous: dict[IssuerId, Path] = {}
+        self._observer = observer
+        self._now = now
+        self._lists: dict[Stream, Listed] = {}
+        self._previous: dict[Stream, Listed] = {}
+        self._local: dict[CanonicalName, TableFile] = {}
+        self._left_out: dict[Stream, str] = {}
         self._lock = trio.Lock()
+
+    def __len__(self) -> int:
+        """How many lists there are, deltas too."""
+        return len(self._lists)
 
     def check(self, crl: VerifiedCrl) -> None:
         """Refuse a list that is older than the one in force.
@@ -69,48 +94,157 @@ class Tables:
         Raises:
             CrlError: it is older.
         """
-        current = self._in_force.get(crl.issuer)
+        current = self._lists.get(self._stream(crl))
         if current is not None:
-            check_succession(crl, current.meta)
+            check_succession(crl, current, now=int(self._now()))
 
     async def install(self, crl: VerifiedCrl) -> int:
         """Put a verified list in force; the number of its entries.
 
         Raises:
             CrlError: it is older than the one in force, or an entry of it cannot be used.
-            StoreError, TableError: the table cannot be written. What was in force stays.
+            StoreError, TableError: a table cannot be written. What was in force stays.
         """
         # Two URLs may bring lists of one issuer at the same moment: the second
         # has to be held against the first.
         async with self._lock:
-            current = self._in_force.get(crl.issuer)
-            if current is not None and check_succession(crl, current.meta) is Succession.SAME:
-                return current.entries
-            key = issuer_key(crl.issuer)
-            table = await trio.to_thread.run_sync(self._materialise, crl, key)
-            self._in_force[crl.issuer] = table
-            self._publish(key, table)
+            stream = self._stream(crl)
+            current = self._lists.get(stream)
+            succession = Succession.NEWER
+            if current is not None:
+                succession = check_succession(crl, current, now=int(self._now()))
+                if succession is Succession.SAME:
+                    return current.entries
+            one = await trio.to_thread.run_sync(self._materialise, crl)
+            await self._put_in_force({**self._lists, stream: one})
             if current is not None:
                 # One generation back stays: a worker may be about to open it.
-                self._previous[crl.issuer] = current.path
-            keep = {*(kept.path for kept in self._in_force.values()), *self._previous.values()}
-            await trio.to_thread.run_sync(self._sweep, key, keep)
-            return table.entries
+                self._previous[stream] = current
+            self._observer.in_force(one, succession)
+            await trio.to_thread.run_sync(self._sweep, [*_paths(one), *(_paths(current) if current else ())])
+            return one.entries
+
+    async def trust(self, authorities: Authorities) -> None:
+        """Take other CAs for known ones; lists that they cannot have signed do not count any more."""
+        async with self._lock:
+            self.authorities = authorities
+            lists: dict[Stream, Listed] = {}
+            for one in sorted(self._lists.values(), key=lambda one: one.this_update):
+                lists[stream_of(one.issuer, one.scope, one.base, authorities)] = one
+            await self._put_in_force(lists)
+
+    async def look_again(self) -> None:
+        """Ask again whose signatures count: certificates expire by themselves."""
+        async with self._lock:
+            await self._put_in_force(self._lists)
+
+    async def revoke_locally(self, entries: Mapping[bytes, bytes]) -> None:
+        """Replace what is revoked without a list: by the issuer's Name (DER), entries of it.
+
+        Raises:
+            CrlError: an entry cannot be used.
+            StoreError, TableError: a table cannot be written. What was in force stays.
+        """
+        async with self._lock:
+            grouped: dict[CanonicalName, bytes] = {}
+            for name, content in entries.items():
+                grouped[canonical_name(name)] = grouped.get(canonical_name(name), b"") + content
+            before = self._local
+            self._local = await trio.to_thread.run_sync(self._compile_local, grouped)
+            await self._put_in_force(self._lists)
+            kept = {file.path for file in self._local.values()}
+            for file in before.values():
+                if file.path not in kept:
+                    file.path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove the tables that nothing in force is made of: of CAs that are trusted no longer. Blocking."""
-        self._store.sweep_tables({*(kept.path for kept in self._in_force.values()), *self._previous.values()})
+        self._store.sweep_tables(self._kept())
 
-    def _sweep(self, key: str, keep: set[Path]) -> None:
-        # Only this issuer's: the lists of others may still be on their way back from the store.
-        for path in self._store.find_tables(key):
-            if path not in keep:
-                path.unlink(missing_ok=True)
+    async def _put_in_force(self, lists: dict[Stream, Listed]) -> None:
+        resolution = await trio.to_thread.run_sync(self._resolve, lists)
+        self._lists = lists
+        for stream, reason in resolution.left_out.items():
+            if stream not in self._left_out:
+                self._observer.left_out(stream, reason)
+        self._left_out = dict(resolution.left_out)
+        self._observer.published(resolution.coverages)
 
-    def _materialise(self, crl: VerifiedCrl, key: str) -> InForce:
-        return self._find(crl, key) or self._compile(crl, key)
+    def _resolve(self, lists: Mapping[Stream, Listed]) -> Resolution:
+        local = tuple(self._local_coverages())
+        return resolve(lists.values(), self.authorities, now=int(self._now()), local=local)
 
-    def _find(self, crl: VerifiedCrl, key: str) -> InForce | None:
+    def _local_coverages(self) -> Iterable[Coverage]:
+        for name, file in self._local.items():
+            issuers = [
+                identity
+                for identity in self.authorities.identities()
+                if canonical_name(identity.name) == name
+            ]
+            # No reasons: it revokes, and covers nothing.
+            yield Coverage(tuple(issuers), 0, Scope(reasons=0), 0, 0, file, None)
+
+    def _stream(self, crl: VerifiedCrl) -> Stream:
+        return stream_of(crl.issuer, crl.scope, crl.base, self.authorities)
+
+    def _kept(self) -> set[Path]:
+        lists = (*self._lists.values(), *self._previous.values())
+        return {path for one in lists for path in _paths(one)} | {file.path for file in self._local.values()}
+
+    def _sweep(self, paths: Sequence[Path]) -> None:
+        # Only those of this list: others may still be on their way back from the store.
+        kept = self._kept()
+        for key in {path.name.rpartition("-")[0] for path in paths}:
+            for path in self._store.find_tables(key):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
+
+    def _materialise(self, crl: VerifiedCrl) -> Listed:
+        meta = TableMeta(
+            issuer_name=crl.issuer.name,
+            issuer_key=crl.issuer.key,
+            signature=crl.signature,
+            number=crl.number,
+            this_update=crl.this_update,
+            next_update=crl.next_update,
+        )
+        tables: dict[CanonicalName, TableFile] = {}
+        for name, (octets, entries) in self._entries(crl).items():
+            key = _file_key(crl, name)
+            tables[name] = self._find(meta, key) or self._compile(
+                octets, entries, meta, key, indirect=crl.scope.indirect
+            )
+        return Listed(
+            issuer=crl.issuer,
+            signer_name=crl.signer_name,
+            scope=crl.scope,
+            base=crl.base,
+            number=crl.number,
+            this_update=crl.this_update,
+            next_update=crl.next_update,
+            signature=crl.signature,
+            tables=tables,
+            none=self._nothing() if crl.scope.indirect else None,
+            entries=sum(len(file.table) for file in tables.values()),
+        )
+
+    def _entries(self, crl: VerifiedCrl) -> dict[CanonicalName, tuple[bytes, der.Element]]:
+        """The entries by whose certificates they are of, and where in the octets they stand."""
+        own = canonical_name(crl.issuer.name)
+        if not crl.scope.indirect:
+            return {own: (crl.der, crl.revoked)}
+        found: dict[CanonicalName, list[bytes]] = {own: []}
+        for section in sections(crl.der, crl.revoked):
+            name = _directory_name(section.issuer) if section.issuer else own
+            found.setdefault(name, []).append(crl.der[section.begin : section.end])
+        joined = {name: b"".join(pieces) for name, pieces in found.items()}
+        return {name: (octets, _all_of(octets)) for name, octets in joined.items()}
+
+    def _nothing(self) -> TableFile:
+        """A table without entries, for all those that an indirect list has none of."""
+        return self._find(_EMPTY, "none") or self._compile(b"", _all_of(b""), _EMPTY, "none")
+
+    def _find(self, meta: TableMeta, key: str) -> TableFile | None:
         """The table that an earlier run made of this very list: its signature says so."""
         for path in self._store.find_tables(key):
             try:
@@ -118,36 +252,65 @@ class Tables:
             except (OSError, TableError):
                 # Damaged, or of another version: it is compiled again.
                 continue
-            if table.meta == _meta(crl):
-                return InForce(crl.issuer, _meta(crl), path, len(table))
+            if table.meta == meta:
+                return TableFile(path, table)
         return None
 
-    def _compile(self, crl: VerifiedCrl, key: str) -> InForce:
+    def _compile(
+        self, octets: bytes, entries: der.Element, meta: TableMeta, key: str, *, indirect: bool = False
+    ) -> TableFile:
         fd, temporary = self._store.new_table_file()
         try:
-            entries = compile_table(crl.der, crl.revoked, _meta(crl), fd)
+            compile_table(octets, entries, meta, fd, indirect=indirect)
+            table = Table(fd, deep=False)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(fd)
-        return InForce(
-            crl.issuer, _meta(crl), self._store.install_table(temporary, key, time.time_ns()), entries
-        )
+        return TableFile(self._store.install_table(temporary, key, time.time_ns()), table)
+
+    def _compile_local(self, entries: Mapping[CanonicalName, bytes]) -> dict[CanonicalName, TableFile]:
+        tables: dict[CanonicalName, TableFile] = {}
+        for name, content in entries.items():
+            digest = hashlib.sha256(content).digest()
+            key = "local" + hashlib.sha256(repr(_sorted(name)).encode()).hexdigest()
+            meta = _EMPTY._replace(signature=digest)
+            tables[name] = self._find(meta, key) or self._compile(content, _all_of(content), meta, key)
+        return tables
 
 
-def issuer_key(issuer: IssuerId) -> str:
-    """A name for files and messages: SHA-256 over name and key, hexadecimal."""
-    digest = hashlib.sha256(len(issuer.name).to_bytes(4) + issuer.name + issuer.key)
+def _all_of(octets: bytes) -> der.Element:
+    return der.Element(0, 0, len(octets))
+
+
+def _paths(one: Listed) -> list[Path]:
+    return [file.path for file in one.files]
+
+
+def _file_key(crl: VerifiedCrl, name: CanonicalName) -> str:
+    """A name for a table's file: of who signed, what for, and whose certificates it has."""
+    digest = hashlib.sha256(len(crl.issuer.name).to_bytes(4) + crl.issuer.name + crl.issuer.key)
+    digest.update(crl.scope.octets + (b"delta" if crl.base is not None else b"complete"))
+    if name != canonical_name(crl.issuer.name):
+        digest.update(repr(_sorted(name)).encode())
     return digest.hexdigest()
 
 
-def _meta(crl: VerifiedCrl) -> TableMeta:
-    return TableMeta(
-        issuer_name=crl.issuer.name,
-        issuer_key=crl.issuer.key,
-        signature=crl.signature,
-        number=crl.number,
-        this_update=crl.this_update,
-        next_update=crl.next_update,
-    )
+def _sorted(name: CanonicalName) -> object:
+    return name if isinstance(name, bytes) else [sorted(map(repr, rdn)) for rdn in name]
+
+
+def _directory_name(names: bytes) -> CanonicalName:
+    """The one directoryName among GeneralNames (DER) of certificateIssuer (RFC 5280, section 5.3.3)."""
+    try:
+        whole = der.read(names)
+        at = whole.content_at
+        while at < whole.end:
+            name = der.read(names, at, whole.end)
+            if names[at] == _DIRECTORY_NAME:
+                return canonical_name(names[name.content])
+            at = name.end
+    except ValueError as exc:
+        raise CrlError(f"certificateIssuer cannot be read: {exc}") from exc
+    raise CrlError("certificateIssuer without a directoryName: whose certificates are listed is not known")

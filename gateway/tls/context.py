@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
 from gateway import native
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.signature import certificate_fault
 from gateway.tls import openssl
 
@@ -138,6 +138,24 @@ def enter_process(
     slot = native.StapleSlot(counters)
     slot.attach(server.address)
     return listener, slot
+
+
+def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x509.Certificate) -> bool:
+    """Add a CA that a client brought along to those that resumed sessions are looked up below.
+
+    It must hang below one of `known`, which it joins. False where it does not, or there
+    is no room; it is trusted no more than before: chains are built without it.
+    """
+    parent = _issuer_index(certificate, known)
+    if parent is None or any(ca.certificate == certificate for ca in known):
+        return False
+    learnt = TrustedCa(certificate, X509.from_cryptography(certificate))
+    try:
+        listener.add_ca(openssl.certificate_address(learnt.stored), parent=parent)
+    except GatewayError:
+        return False
+    known.append(learnt)
+    return True
 
 
 def _trust(context: SSL.Context, cas: Sequence[x509.Certificate]) -> tuple[TrustedCa, ...]:

@@ -84,11 +84,13 @@ def opened(content: bytes, *, deep: bool = True) -> Table:
 
 
 def expected(items: Sequence[Item]) -> dict[int, Entry]:
-    """What a dictionary knows: of a serial that stands twice the earliest date."""
+    """What a dictionary knows: of a serial that stands twice the earliest date; taken back counts least."""
     known: dict[int, Entry] = {}
     for item in items:
         entry = Entry(item.at, -1 if item.reason is None else item.reason)
-        known[item.serial] = min(known.get(item.serial, entry), entry)
+        known[item.serial] = min(
+            known.get(item.serial, entry), entry, key=lambda each: (each.reason == 8, each)
+        )
     return known
 
 

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.errors import CrlError, StoreError
-from gateway.names import issuer_id
 from gateway.native import Table
 from gateway.revocation import table as table_module
-from gateway.revocation.crl import VerifiedCrl, verify_crl
-from gateway.revocation.table import InForce, Tables, issuer_key
+from gateway.revocation.authorities import Authorities
+from gateway.revocation.crl import Succession, VerifiedCrl, verify_crl
+from gateway.revocation.table import Tables
 from gateway.store import StateStore
 from tests.authority import NOW, Authority, Revoked, tlv
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from gateway.revocation.coverage import Coverage, Listed, Stream
 
 CA = Authority.root("First CA")
 OTHER = Authority.root("Second CA")
+TRUSTED = Authorities([CA.cert, OTHER.cert])
 
 
 def crl(*serials: int, number: int = 1, ca: Authority = CA, raw_entries: bytes = b"") -> VerifiedCrl:
     entries = [Revoked(serial) for serial in serials]
-    return verify_crl(ca.crl(entries, number=number, raw_entries=raw_entries), [ca.cert], now=NOW)
+    return verify_crl(ca.crl(entries, number=number, raw_entries=raw_entries), TRUSTED, now=NOW)
 
 
 class Process:
@@ -33,15 +37,27 @@ class Process:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "table"
-        self.told: list[tuple[str, InForce]] = []
+        self.told: list[Sequence[Coverage]] = []
+        self.came: list[tuple[Listed, Succession]] = []
+        self.gone: list[str] = []
         self.store = StateStore(directory)
         self.store.prepare()
-        self.tables = Tables(self.store, lambda key, in_force: self.told.append((key, in_force)))
+        self.now = float(NOW)
+        self.tables = Tables(self.store, TRUSTED, self, now=lambda: self.now)
+
+    def published(self, coverages: Sequence[Coverage]) -> None:
+        self.told.append(coverages)
+
+    def in_force(self, one: Listed, succession: Succession) -> None:
+        self.came.append((one, succession))
+
+    def left_out(self, _stream: Stream, reason: str) -> None:
+        self.gone.append(reason)
 
     @property
     def paths(self) -> list[Path]:
-        """What the workers were told to open, in order."""
-        return [in_force.path for _key, in_force in self.told]
+        """The tables of the lists that have come into force, in order."""
+        return [file.path for one, _succession in self.came for file in one.files]
 
     def files(self) -> set[Path]:
         return set(self.directory.iterdir())
@@ -58,11 +74,10 @@ def serials(path: Path) -> set[int]:
 async def test_a_list_becomes_a_table_that_the_workers_are_told_of(tmp_path: Path) -> None:
     process = Process(tmp_path)
     assert await process.tables.install(crl(5, 6, 6)) == 2
-    [(key, in_force)] = process.told
-    assert key == issuer_key(issuer_id(CA.cert))
-    assert in_force.entries == 2
-    assert serials(in_force.path) == {5, 6}
-    assert process.files() == {in_force.path}
+    [[coverage]] = process.told
+    assert [issuer.name for issuer in coverage.issuers] == [CA.cert.subject.public_bytes()]
+    assert serials(coverage.table.path) == {5, 6}
+    assert process.files() == {coverage.table.path}
 
 
 async def test_a_newer_list_takes_its_place_under_another_name(tmp_path: Path) -> None:
@@ -142,7 +157,7 @@ async def test_each_issuer_has_a_table_of_its_own(tmp_path: Path) -> None:
         await process.tables.install(crl(number + 10, number=number, ca=OTHER))
     assert process.files() == set(process.paths[-4:])
     assert [serials(path) for path in process.paths[-2:]] == [{3}, {13}]
-    assert len({key for key, _ in process.told}) == 2
+    assert {coverage.table.path for coverage in process.told[-1]} == set(process.paths[-2:])
 
 
 def refuse_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,8 +212,25 @@ async def test_of_several_tables_the_one_of_the_list_is_found(tmp_path: Path) ->
     assert after.paths == before.paths[-1:]
 
 
-def test_an_issuer_is_its_name_and_its_key() -> None:
-    first, second = issuer_id(CA.cert), issuer_id(Authority.root("First CA").cert)
-    assert first.name == second.name
-    assert issuer_key(first) != issuer_key(second)
-    assert issuer_key(first) == issuer_key(issuer_id(CA.cert))
+async def test_an_older_list_is_taken_once_the_newer_one_has_expired_and_it_is_told(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(5, number=7))
+    [(newer, _)] = process.came
+    process.now = newer.next_update + 1
+    longer = CA.crl([Revoked(6)], number=6, next_update=newer.next_update + 1000)
+    await process.tables.install(verify_crl(longer, TRUSTED, now=NOW))
+    assert process.came[-1][1] is Succession.OLDER
+    with pytest.raises(CrlError, match="rollback"):
+        await process.tables.install(crl(5, number=5))
+
+
+async def test_what_is_revoked_locally_needs_no_list_and_covers_nothing(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    entry = tlv(0x30, tlv(0x02, b"\x07"), tlv(0x17, b"260101000000Z"))
+    await process.tables.revoke_locally({CA.cert.subject.public_bytes(): entry})
+    [coverage] = process.told[-1]
+    assert serials(coverage.table.path) == {7}
+    assert [cover.reasons for cover in coverage.covers()] == [0]
+    await process.tables.revoke_locally({})
+    assert process.told[-1] == ()
+    assert process.files() == set()
