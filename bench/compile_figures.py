@@ -69,7 +69,7 @@ class _Nobody:
     def published(self, _coverages: object) -> None:
         """Nobody to tell."""
 
-    def in_force(self, _one: object, _succession: object) -> None:
+    def in_force(self, _one: object, _before: object, _succession: object) -> None:
         """Nobody to tell."""
 
     def left_out(self, _stream: object, _reason: str) -> None:

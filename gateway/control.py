@@ -27,6 +27,7 @@ from gateway.revocation.authorities import Authorities
 from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.table import Tables
+from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
 from gateway.signature import certificate_fault
 from gateway.stapling import response
@@ -83,6 +84,7 @@ class Control:
         self._fetcher = Fetcher(AddressPolicy())
         self._limits = Limits()
         self._tables = Tables(self._store, _authorities(post.materials), self)
+        self._watch = Watch(post.config.crl_cache.expiry_warning)
         self._learning = trio.Lock()
         self._follows_any = any(_follows(listener) for listener in post.config.listeners)
         self._state = Update(whole=True, ready=False)
@@ -107,6 +109,7 @@ class Control:
         while True:
             await trio.sleep(_LOOK_AGAIN)
             await self._tables.look_again()
+            self._watch_lists()
 
     async def _begin(self) -> None:
         """Put what the store has in force, then start every source; ready when each has had its chance."""
@@ -277,7 +280,7 @@ class Control:
         if gone or covers.keys() - self._state.covers.keys():
             self._change(Update(whole=False, ready=self._state.ready, covers={**covers, **gone}))
 
-    def in_force(self, one: Listed, succession: Succession) -> None:
+    def in_force(self, one: Listed, before: Listed | None, succession: Succession) -> None:
         """Log it; `revocation.table.Observer`."""
         values = {
             "issuer": one.issuer,
@@ -296,8 +299,27 @@ class Control:
                 number=one.number,
                 reason="the newer one has expired; what it alone revoked is forgotten",
             )
-        if one.expired(int(time.time())):
-            self._log.warning("list has expired", issuer=one.issuer)
+        if before is not None and shrank(before.entries, one.entries, self._config.crl_cache.shrink_warning):
+            self._log.warning(
+                "list shrank",
+                issuer=one.issuer,
+                number=one.number,
+                entries=one.entries,
+                before=before.entries,
+            )
+        self._watch_lists()
+
+    def _watch_lists(self) -> None:
+        for one, event, left in self._watch.look(self._tables.lists(), int(time.time())):
+            values = {
+                "issuer": one.issuer,
+                "number": one.number,
+                "next_update": policy.moment(one.next_update),
+            }
+            if event == "list has expired":
+                self._log.warning("list has expired", **values)
+            else:
+                self._log.warning("list about to expire", **values, seconds_left=left)
 
     def left_out(self, stream: Stream, reason: str) -> None:
         """Log it; `revocation.table.Observer`."""

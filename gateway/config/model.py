@@ -30,6 +30,7 @@ Name = Annotated[
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="a whole number of at least 1")]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
 Rate = Annotated[float, msgspec.Meta(gt=0, description="a number above 0")]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1, description="a number from 0 to 1")]
 AtLeastOne = msgspec.Meta(min_length=1)
 TlsVersion = Literal["1.2", "1.3"]
 
@@ -100,11 +101,13 @@ class Stapling(_Frozen, frozen=True):
 
 
 class CrlCache(_Frozen, frozen=True):
-    """How lists are fetched, whichever listener asks for them."""
+    """How lists are fetched, whichever listener asks for them, and when they are warned of."""
 
     refresh_interval: Duration = Duration(900)
     http_timeout: Duration = Duration(15)
     max_bytes: Size = Size(256 << 20)
+    expiry_warning: Duration = Duration(3600)
+    shrink_warning: Share = 0.5
 
 
 class Listener(_Frozen, frozen=True):

@@ -56,8 +56,8 @@ class Observer(Protocol):
     def published(self, coverages: Sequence[Coverage]) -> None:
         """These are in force now, and no others."""
 
-    def in_force(self, one: Listed, succession: Succession) -> None:
-        """A list has come into force, as what follows the one before."""
+    def in_force(self, one: Listed, before: Listed | None, succession: Succession) -> None:
+        """A list has come into force, as what follows the one before, if there was one."""
 
     def left_out(self, stream: Stream, reason: str) -> None:
         """The newest list of a stream does not count, or does not any more."""
@@ -87,6 +87,10 @@ class Tables:
     def __len__(self) -> int:
         """How many lists there are, deltas too."""
         return len(self._lists)
+
+    def lists(self) -> tuple[Listed, ...]:
+        """The newest of each stream, deltas too."""
+        return tuple(self._lists.values())
 
     def check(self, crl: VerifiedCrl) -> None:
         """Refuse a list that is older than the one in force.
@@ -120,7 +124,7 @@ class Tables:
             if current is not None:
                 # One generation back stays: a worker may be about to open it.
                 self._previous[stream] = current
-            self._observer.in_force(one, succession)
+            self._observer.in_force(one, current, succession)
             await trio.to_thread.run_sync(self._sweep, [*_paths(one), *(_paths(current) if current else ())])
             return one.entries
 

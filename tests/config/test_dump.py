@@ -102,6 +102,8 @@ def configs(draw: st.DrawFn) -> Config:
             refresh_interval=draw(durations(1)),
             http_timeout=draw(durations(1)),
             max_bytes=draw(st.integers(1, 1 << 40).map(Size)),
+            expiry_warning=draw(st.integers(0, 1 << 20).map(Duration)),
+            shrink_warning=draw(st.sampled_from((0.0, 0.25, 1.0))),
         ),
         log=Log(
             level=draw(st.sampled_from(["debug", "info", "warning", "error"])),

@@ -228,7 +228,7 @@ class Fleet(RuleBasedStateMachine):
     def published(self, coverages: Sequence[Coverage]) -> None:
         self.world.publish(cover for coverage in coverages for cover in coverage.covers())
 
-    def in_force(self, one: Listed, succession: Succession) -> None:
+    def in_force(self, one: Listed, before: Listed | None, succession: Succession) -> None:
         pass
 
     def left_out(self, _stream: Stream, reason: str) -> None:

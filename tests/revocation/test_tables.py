@@ -48,7 +48,7 @@ class Process:
     def published(self, coverages: Sequence[Coverage]) -> None:
         self.told.append(coverages)
 
-    def in_force(self, one: Listed, succession: Succession) -> None:
+    def in_force(self, one: Listed, _before: Listed | None, succession: Succession) -> None:
         self.came.append((one, succession))
 
     def left_out(self, _stream: Stream, reason: str) -> None:
