@@ -7,6 +7,7 @@ It wires the parts together and decides nothing itself: what is good is said by
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import names, publish
-from gateway.addresses import AddressPolicy
+from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.errors import StapleError, StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.material import ListenerMaterial
-    from gateway.config.model import Config, Listener
+    from gateway.config.model import Config, CrlCache, Listener
     from gateway.errors import GatewayError
     from gateway.metrics import Counters
     from gateway.revocation.coverage import Coverage, Listed, Stream
@@ -81,7 +82,7 @@ class Control:
         self._socket = post.socket
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
-        self._fetcher = Fetcher(AddressPolicy())
+        self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
         self._limits = Limits()
         self._tables = Tables(self._store, _authorities(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
@@ -408,6 +409,14 @@ class _StapleObserver:
             retry_in=f"{retry_in:.1f}s",
             consequence=_staple_consequence(state),
         )
+
+
+def _address_policy(cache: CrlCache) -> AddressPolicy:
+    """Where URLs from certificates may lead."""
+    denied = tuple(map(ipaddress.ip_network, cache.learnt_deny))
+    return AddressPolicy(
+        allow=tuple(map(ipaddress.ip_network, cache.learnt_allow)), deny=(*denied, *DENIED_BY_DEFAULT)
+    )
 
 
 def _authorities(materials: Sequence[ListenerMaterial]) -> Authorities:

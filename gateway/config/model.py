@@ -108,6 +108,8 @@ class CrlCache(_Frozen, frozen=True):
     max_bytes: Size = Size(256 << 20)
     expiry_warning: Duration = Duration(3600)
     shrink_warning: Share = 0.5
+    learnt_allow: tuple[str, ...] = ()
+    learnt_deny: tuple[str, ...] = ()
 
 
 class Listener(_Frozen, frozen=True):

@@ -7,6 +7,7 @@ paths are those of TOML.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -63,6 +64,8 @@ def _violations(config: Config) -> Iterator[Finding]:
             yield f"listeners[{i}].{key}", problem
     yield from _above_zero("crl_cache.refresh_interval", config.crl_cache.refresh_interval)
     yield from _above_zero("crl_cache.http_timeout", config.crl_cache.http_timeout)
+    yield from _networks("crl_cache.learnt_allow", config.crl_cache.learnt_allow)
+    yield from _networks("crl_cache.learnt_deny", config.crl_cache.learnt_deny)
 
 
 def _names(listeners: Iterable[Listener]) -> Iterator[Finding]:
@@ -120,6 +123,14 @@ def _listener(listener: Listener) -> Iterator[Finding]:
         yield from _url("stapling.responder_url", listener.stapling.responder_url, ("http", "https"))
     yield from _above_zero("stapling.refresh_interval", listener.stapling.refresh_interval)
     yield from _above_zero("stapling.http_timeout", listener.stapling.http_timeout)
+
+
+def _networks(path: str, networks: tuple[str, ...]) -> Iterator[Finding]:
+    for i, network in enumerate(networks):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            yield f"{path}[{i}]", f'expected a network such as "10.1.0.0/16", got {show(network)}'
 
 
 def _above_zero(path: str, value: float) -> Iterator[Finding]:

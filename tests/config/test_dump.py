@@ -103,6 +103,8 @@ def configs(draw: st.DrawFn) -> Config:
             http_timeout=draw(durations(1)),
             max_bytes=draw(st.integers(1, 1 << 40).map(Size)),
             expiry_warning=draw(st.integers(0, 1 << 20).map(Duration)),
+            learnt_allow=draw(st.sampled_from(((), ("127.0.0.1/32", "fd00::/8")))),
+            learnt_deny=draw(st.sampled_from(((), ("10.0.0.0/8",)))),
             shrink_warning=draw(st.sampled_from((0.0, 0.25, 1.0))),
         ),
         log=Log(

@@ -241,6 +241,14 @@ CASES = [
         changed(NAME, f"{NAME}\nmax_conn_rate = inf"),
         "listeners[0].max_conn_rate: expected a number above 0, got inf",
     ),
+    (
+        changed('max_bytes = "256MiB"', 'learnt_allow = ["10.0.0.0/8", "10.0.0.1/8"]'),
+        'crl_cache.learnt_allow[1]: expected a network such as "10.1.0.0/16", got "10.0.0.1/8"',
+    ),
+    (
+        changed('max_bytes = "256MiB"', "shrink_warning = 1.5"),
+        "crl_cache.shrink_warning: expected a number from 0 to 1, got 1.5",
+    ),
     # durations and sizes
     (
         changed('handshake_timeout = "15s"', 'handshake_timeout = "15"'),
