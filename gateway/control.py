@@ -126,8 +126,9 @@ class Control:
                     self._learnt += 1
                     crls.append(self._add_crl(url, learnt=True))
         refreshers: list[_Refresher] = [*crls, *self._staple_refreshers()]
-        for refresher in refreshers:
-            await self._restore(refresher)
+        async with self._tables.batch():
+            for refresher in refreshers:
+                await self._restore(refresher)
         missing = [refresher for refresher in refreshers if refresher.state.this_update is None]
         # Not earlier: workers that lost the control process before us keep their tables until then.
         self._nursery.start_soon(self._serve_workers)
@@ -193,6 +194,8 @@ class Control:
 
     async def _learn_cas(self, found: Sequence[bytes], *, keep: bool = True) -> None:
         """Take CAs for known that hang below a trusted one; their lists can be verified from then on."""
+        if len(self._state.cas) >= _MAX_CAS:
+            return
         async with self._learning:
             before, new = self._tables.authorities, []
             for ca in found:

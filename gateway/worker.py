@@ -45,6 +45,8 @@ _LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
+# URLs and CAs that control has been told of.
+_MOST_SEEN = 10_000
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -248,6 +250,9 @@ class Worker:
             self._sightings.send_nowait(publish.Sighting(urls, cas))
         except trio.WouldBlock:
             return  # the next such client tells it again
+        if len(self._seen) > _MOST_SEEN:
+            # Of a CA that puts another URL into each certificate: told again is better than never forgotten.
+            self._seen.clear()
         self._seen.update(urls, cas)
 
     async def _send_sightings(self, stream: trio.SocketStream) -> None:

@@ -139,10 +139,11 @@ def resolve(
         coverages = (*_coverages(counted, authorities), *local)
         world = World()
         world.publish(cover for coverage in coverages for cover in coverage.covers())
+        # Of thousands of lists, the shards of a few CAs, there are a few signers.
+        signers = {one.issuer for one in counted.values()}
+        wrong = {signer: _signer_fault(signer, world, authorities, now) for signer in signers}
         faults = {
-            stream: fault
-            for stream, one in counted.items()
-            if (fault := _signer_fault(one, world, authorities, now)) is not None
+            stream: fault for stream, one in counted.items() if (fault := wrong[one.issuer]) is not None
         }
         if not faults:
             return Resolution(coverages, left_out)
@@ -197,10 +198,10 @@ def _coverages_of(
             yield from coverage(issuers, one.signer_name, name)
 
 
-def _signer_fault(one: Listed, world: World, authorities: Authorities, now: int) -> str | None:
-    """Why the list does not count; None when one path of its signer is good."""
+def _signer_fault(signer: IssuerId, world: World, authorities: Authorities, now: int) -> str | None:
+    """Why the lists of this signer do not count; None when one path of it is good."""
     fault = "its signer has no valid path to a trusted CA"
-    for route in authorities.routes(one.issuer, now):
+    for route in authorities.routes(signer, now):
         revoked = [
             certificate
             for certificate, issuer in route

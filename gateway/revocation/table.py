@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -23,7 +24,7 @@ from gateway.revocation.crl import Succession, check_succession
 from gateway.revocation.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gateway.names import CanonicalName
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _EMPTY = TableMeta(b"", b"", b"", None, 0, 0)
 _DIRECTORY_NAME = 0xA4
+# Each issuer of an indirect list has a table, and so a file.
+_MOST_ISSUERS = 1000
 
 
 class TableStore(Protocol):
@@ -83,6 +86,7 @@ class Tables:
         self._local: dict[CanonicalName, TableFile] = {}
         self._left_out: dict[Stream, str] = {}
         self._lock = trio.Lock()
+        self._batched = False
 
     def __len__(self) -> int:
         """How many lists there are, deltas too."""
@@ -120,13 +124,26 @@ class Tables:
                 if succession is Succession.SAME:
                     return current.entries
             one = await trio.to_thread.run_sync(self._materialise, crl)
-            await self._put_in_force({**self._lists, stream: one})
+            if self._batched:
+                self._lists[stream] = one
+            else:
+                await self._put_in_force({**self._lists, stream: one})
             if current is not None:
                 # One generation back stays: a worker may be about to open it.
                 self._previous[stream] = current
             self._observer.in_force(one, current, succession)
             await trio.to_thread.run_sync(self._sweep, [*_paths(one), *(_paths(current) if current else ())])
             return one.entries
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[None]:
+        """What is installed meanwhile comes into force at the end, all at once: for lists by the thousand."""
+        self._batched = True
+        try:
+            yield
+        finally:
+            self._batched = False
+        await self.look_again()
 
     async def trust(self, authorities: Authorities) -> None:
         """Take other CAs for known ones; lists that they cannot have signed do not count any more."""
@@ -241,6 +258,10 @@ class Tables:
         for section in sections(crl.der, crl.revoked):
             name = _directory_name(section.issuer) if section.issuer else own
             found.setdefault(name, []).append(crl.der[section.begin : section.end])
+            if len(found) > _MOST_ISSUERS:
+                raise CrlError(
+                    f"CRL of {crl.issuer}: names more than {_MOST_ISSUERS} issuers of certificates"
+                )
         joined = {name: b"".join(pieces) for name, pieces in found.items()}
         return {name: (octets, _all_of(octets)) for name, octets in joined.items()}
 

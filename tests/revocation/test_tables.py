@@ -234,3 +234,16 @@ async def test_what_is_revoked_locally_needs_no_list_and_covers_nothing(tmp_path
     await process.tables.revoke_locally({})
     assert process.told[-1] == ()
     assert process.files() == set()
+
+
+async def test_what_is_installed_in_a_batch_is_told_of_once_at_its_end(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    async with process.tables.batch():
+        await process.tables.install(crl(5))
+        await process.tables.install(crl(6, ca=OTHER))
+        assert process.told == []
+    [coverages] = process.told
+    assert {frozenset(serials(coverage.table.path)) for coverage in coverages} == {
+        frozenset({5}),
+        frozenset({6}),
+    }
