@@ -26,25 +26,51 @@ FLOOR = 1.0
 LONGEST_BACK_OFF = 300.0
 # Of the time that is left until nextUpdate: CAs publish the next list before the old one ends.
 _SHARE_OF_TIME_LEFT = 0.9
+# How much chance takes off a delay: sources that were asked together drift apart.
+_SPREAD = 0.1
+# And off the first one of a run: those that were started together part at once.
+_FIRST_SPREAD = 0.5
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """How long to wait, in seconds, for a source that is asked every `interval` seconds."""
+    """How long to wait, in seconds, for a source that is asked every `interval` seconds.
+
+    `chance` in [0, 1) spreads each delay, always towards an earlier attempt.
+    """
 
     interval: float
 
-    def after_success(self, time_left: float | None) -> float:
+    def at_start(self, age: float | None, time_left: float | None, chance: float) -> float:
+        """The delay before the first attempt of a run; there is a copy that is `age` seconds old, or None.
+
+        Without one, and when it is past its end (`time_left`), at once. Else when it
+        would be due had there been no restart; what is overdue is spread over a tenth
+        of the interval: thousands of lists that are still good need not come in one
+        second.
+        """
+        if age is None or (time_left is not None and time_left <= 0):
+            return 0.0
+        # A clock that was set back has copies from the future: the interval holds all the same.
+        age = max(0.0, age)
+        lifetime = None if time_left is None else time_left + age
+        due = self.after_success(lifetime, chance) - age
+        soon = chance * _SPREAD * (self.interval if time_left is None else min(self.interval, time_left))
+        return max(due, soon)
+
+    def after_success(self, time_left: float | None, chance: float, *, first: bool = False) -> float:
         """The delay when what was fetched is good for `time_left` seconds more; None is for ever.
 
-        Near nextUpdate each delay is a tenth of the last one, so that the next
-        list is there before the old one ends, with a handful of requests.
+        Near nextUpdate each delay is a tenth of the last one, so that the next list is
+        there before the old one ends, with a handful of requests. `first`: it is the
+        first attempt of this run, and others of the same moment are many.
         """
-        if time_left is None:
-            return max(FLOOR, self.interval)
-        return max(FLOOR, min(self.interval, time_left * _SHARE_OF_TIME_LEFT))
+        delay = self.interval
+        if time_left is not None:
+            delay = min(delay, time_left * _SHARE_OF_TIME_LEFT)
+        return max(FLOOR, delay * (1 - chance * (_FIRST_SPREAD if first else _SPREAD)))
 
     def after_failure(self, failures: int, chance: float) -> float:
-        """The delay after the `failures`th failure in a row; `chance` in [0, 1) spreads it.
+        """The delay after the `failures`th failure in a row.
 
         Doubles from one second. The spread reaches down to a half, so that
         gateways which lost the same CA together do not come back together.
@@ -104,6 +130,9 @@ class Limits:
 class Source:
     """One URL, asked by one task on its own schedule: `run` it in a nursery.
 
+    A `state` that was restored (`last_success`, `next_update`) puts the first attempt
+    off until it is due.
+
     `attempt` fetches, verifies and puts in force, updates the state it is handed,
     and returns whether there was anything new; it raises GatewayError when there
     is no use in what it got. `now` is the time in seconds since 1970, `chance` a
@@ -144,8 +173,11 @@ class Source:
             await self._over.wait()
 
     async def run(self) -> NoReturn:
-        """Attempt, wait, attempt again, until cancelled."""
+        """Wait until an attempt is due, attempt, and again, until cancelled."""
+        delay = self._delay_at_start()
         while True:
+            with trio.move_on_after(delay):
+                await self._woken.wait()
             self._woken = trio.Event()
             self._begun += 1
             delay = await self._attempt_once()
@@ -153,8 +185,15 @@ class Source:
             over, self._over = self._over, trio.Event()
             over.set()
             self.first_attempt_done.set()
-            with trio.move_on_after(delay):
-                await self._woken.wait()
+
+    def _delay_at_start(self) -> float:
+        """Seconds until the first attempt; the state says what was restored."""
+        state, now = self.state, self._now()
+        age = None if state.last_success is None else now - state.last_success
+        time_left = None if state.next_update is None else state.next_update - now
+        delay = self._schedule.at_start(age, time_left, self._chance())
+        state.next_attempt = now + delay
+        return delay
 
     async def _attempt_once(self) -> float:
         """Make one attempt; return the delay before the next, in seconds."""
@@ -168,7 +207,8 @@ class Source:
         state.last_success = self._now()
         state.last_error = None
         state.consecutive_failures = 0
-        delay = self._schedule.after_success(time_left)
+        first = not self.first_attempt_done.is_set()
+        delay = self._schedule.after_success(time_left, self._chance(), first=first)
         state.next_attempt = state.last_success + delay
         if changed:
             self._observer.fetched(state)

@@ -44,7 +44,53 @@ NEW, SAME = True, False
 def test_the_next_fetch_is_after_the_interval_or_before_next_update(
     interval: float, time_left: float | None, expected: float
 ) -> None:
-    assert Schedule(interval).after_success(time_left) == pytest.approx(expected)
+    assert Schedule(interval).after_success(time_left, chance=0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("time_left", "chance", "first", "expected"),
+    [
+        (None, 0.5, False, 855),
+        (None, 0.999, False, 810.09),
+        (100, 0.5, False, 85.5),
+        (1, 0.5, False, 1),
+        (None, 0.5, True, 675),
+        (None, 0.999, True, 450.45),
+        (100, 0.5, True, 67.5),
+    ],
+)
+def test_chance_takes_a_tenth_off_and_a_half_off_the_first_delay(
+    time_left: float | None, chance: float, first: bool, expected: float
+) -> None:
+    assert Schedule(900).after_success(time_left, chance, first=first) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("age", "time_left", "chance", "expected"),
+    [
+        # Nothing there, or it has ended.
+        (None, None, 0.5, 0),
+        (None, HOUR, 0.5, 0),
+        (100, 0, 0.5, 0),
+        (100, -5, 0.5, 0),
+        # When it would have been due.
+        (100, None, 0, 800),
+        (100, HOUR, 0, 800),
+        (100, HOUR, 0.5, 755),
+        (100, 500, 0, 440),
+        # Overdue.
+        (900, HOUR, 0, 0),
+        (900, HOUR, 0.5, 45),
+        (7 * 24 * HOUR, None, 0.5, 45),
+        (7 * 24 * HOUR, 100, 0.5, 5),
+        # From a clock that was ahead.
+        (-7 * 24 * HOUR, HOUR, 0, 900),
+    ],
+)
+def test_a_stored_copy_puts_the_first_attempt_off_until_it_is_due(
+    age: float | None, time_left: float | None, chance: float, expected: float
+) -> None:
+    assert Schedule(900).at_start(age, time_left, chance) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -74,20 +120,37 @@ def test_back_off_doubles_up_to_five_minutes_or_the_interval(
     time_left=st.none() | st.floats(-1e9, 1e9),
     failures=st.integers(1, 10**9),
     chance=st.floats(0, 1, exclude_max=True),
+    first=st.booleans(),
 )
 def test_no_delay_is_below_the_floor_or_above_the_interval(
-    interval: float, time_left: float | None, failures: int, chance: float
+    interval: float, time_left: float | None, failures: int, chance: float, first: bool
 ) -> None:
     schedule = Schedule(interval)
     longest = max(1.0, interval)
-    assert 1 <= schedule.after_success(time_left) <= longest
+    delay = schedule.after_success(time_left, chance, first=first)
+    assert 1 <= delay <= longest
+    assert time_left is None or delay <= max(1.0, time_left)
     assert 1 <= schedule.after_failure(failures, chance) <= min(longest, 300)
+
+
+@given(
+    interval=st.floats(0.001, 1e7),
+    age=st.none() | st.floats(-1e9, 1e9),
+    time_left=st.none() | st.floats(-1e9, 1e9),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_no_stored_copy_is_waited_with_for_longer_than_the_interval_or_past_its_end(
+    interval: float, age: float | None, time_left: float | None, chance: float
+) -> None:
+    delay = Schedule(interval).at_start(age, time_left, chance)
+    assert 0 <= delay <= max(1.0, interval)
+    assert time_left is None or delay <= max(1.0, time_left)
 
 
 def test_until_next_update_there_is_a_handful_of_requests() -> None:
     time_left, requests = 600.0, 0
     while time_left > 0:
-        time_left -= Schedule(900).after_success(time_left)
+        time_left -= Schedule(900).after_success(time_left, chance=0)
         requests += 1
     assert requests < 6
 
@@ -108,8 +171,8 @@ class Script:
         return outcome if isinstance(outcome, bool) else await outcome()
 
 
-def source(script: Script, recorder: Recorder, interval: float = 900.0) -> Source:
-    return Source(SourceState(URL), script, Schedule(interval), recorder, now=wall_clock, chance=lambda: 0.0)
+def source(script: Script, recorder: Recorder, *, chance: float = 0.0) -> Source:
+    return Source(SourceState(URL), script, Schedule(900), recorder, now=wall_clock, chance=lambda: chance)
 
 
 async def run_for(seconds: float, *sources: Source) -> None:
@@ -168,6 +231,48 @@ async def test_a_source_that_offers_nothing_newer_than_what_ended_backs_off(
     await run_for(6, asked)
     assert script.times == pytest.approx([0, 1, 3])
     assert recorder.events[0] == ("http://crl.example/ca.crl: still offers what ended 5 s ago", 1.0)
+
+
+async def test_a_source_with_a_stored_copy_is_asked_when_that_is_due(autojump_clock: MockClock) -> None:
+    script = Script(SAME)
+    asked = source(script, Recorder())
+    asked.state.last_success = EPOCH - 600
+    await run_for(200, asked)
+    assert script.times == []
+    assert not asked.first_attempt_done.is_set()
+    assert asked.state.next_attempt == pytest.approx(EPOCH + 300)
+    await run_for(200, asked)
+    assert script.times == pytest.approx([300])
+
+
+async def test_a_source_that_is_not_due_yet_can_be_woken(autojump_clock: MockClock) -> None:
+    script = Script(SAME)
+    asked = source(script, Recorder())
+    asked.state.last_success = EPOCH
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked.run)
+        await trio.sleep(100)
+        await asked.refresh()
+        nursery.cancel_scope.cancel()
+    assert script.times == pytest.approx([100])
+    assert asked.first_attempt_done.is_set()
+
+
+async def test_a_stored_copy_that_has_ended_is_replaced_at_once(autojump_clock: MockClock) -> None:
+    script = Script(SAME)
+    asked = source(script, Recorder())
+    asked.state.last_success, asked.state.next_update = EPOCH - 10, int(EPOCH) - 1
+    await run_for(0.5, asked)
+    assert script.times == pytest.approx([0])
+
+
+async def test_sources_that_were_started_together_part_at_once(autojump_clock: MockClock) -> None:
+    scripts = [Script(SAME) for _ in range(10)]
+    sources = [source(script, Recorder(), chance=number / 10) for number, script in enumerate(scripts)]
+    await run_for(1600, *sources)
+    assert [script.times[0] for script in scripts] == pytest.approx([0] * 10)
+    assert [script.times[1] for script in scripts] == pytest.approx([900 - 45 * n for n in range(10)])
+    assert scripts[5].times[2] - scripts[5].times[1] == pytest.approx(855)
 
 
 async def test_waking_a_source_asks_at_once(autojump_clock: MockClock) -> None:

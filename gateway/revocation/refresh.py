@@ -9,6 +9,7 @@ the number of entries) and a `Store`.
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -91,10 +92,11 @@ class CrlRefresher(Generic[List]):
         limits: Limits,
         observer: Observer,
         now: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.state = SourceState(source.url)
         schedule = Schedule(source.refresh_interval)
-        self.schedule = Source(self.state, self._attempt, schedule, observer, now=now)
+        self.schedule = Source(self.state, self._attempt, schedule, observer, now=now, chance=chance)
         self._source = source
         self._fetch = fetch
         self._verify = verify
