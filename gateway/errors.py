@@ -42,6 +42,10 @@ class FetchError(GatewayError):
     """A URL could not be fetched within its bounds of time, size and redirects."""
 
 
+class TooLargeError(FetchError):
+    """What a URL has is longer than was asked for."""
+
+
 class StoreError(GatewayError):
     """The state directory cannot be written; what was there stays."""
 

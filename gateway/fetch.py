@@ -31,13 +31,14 @@ import trio
 
 from gateway import __version__
 from gateway.addresses import AddressPolicy, CheckedBackend, root_cause
-from gateway.errors import FetchError
+from gateway.errors import FetchError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
 
 MAX_REDIRECTS = 5
 
+_PORTS = {"http": 80, "https": 443}
 _INFLATE_STEP = 1 << 20
 _SHOWN = 300
 _SECOND = timedelta(seconds=1)
@@ -89,6 +90,7 @@ class Fetcher:
         With the validators of an earlier `Fetched` the answer may be `NotModified`.
 
         Raises:
+            TooLargeError: the body is longer than that.
             FetchError: it could not be had, in one line that names the URL.
         """
         if url[:5].lower() == "file:":
@@ -154,6 +156,16 @@ def display_url(url: str) -> str:
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
+def host_and_port(url: str) -> str:
+    """Where a fetch of `url` connects to first, as a key: "" for a file and for what is no URL."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname else ""
+
+
 class _Transport(httpx.AsyncBaseTransport):
     """httpx on a pool of httpcore whose connections are made by `CheckedBackend`.
 
@@ -201,7 +213,7 @@ async def _bounded(url: str, seconds: float, answer: Awaitable[Answer]) -> Answe
     except trio.TooSlowError:
         raise FetchError(f"{display_url(url)}: no complete answer within {seconds:g} s") from None
     except FetchError as exc:
-        raise FetchError(f"{display_url(url)}: {exc}") from exc
+        raise type(exc)(f"{display_url(url)}: {exc}") from exc
     except (
         httpcore.NetworkError,
         httpcore.ProtocolError,
@@ -231,7 +243,7 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
     headers = response.headers
     headers.encoding = "latin-1"
     if int(headers.get("Content-Length", "0")) > max_bytes:
-        raise FetchError(f"larger than {max_bytes} bytes")
+        raise TooLargeError(f"larger than {max_bytes} bytes")
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
         raise FetchError(f"expected gzip or no Content-Encoding, but found {encoding[:40]!r}")
@@ -261,31 +273,32 @@ def _strong_last_modified(headers: httpx.Headers) -> str | None:
 
 
 async def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int) -> bytes:
-    # BytesIO hands out its own buffer: a list of 39 MB is in memory once; joined chunks would be there twice.
-    body = io.BytesIO()
     refused: FetchError | None = None
-    # A chain of async generators is unwound from its far end or not at all, so nothing in this loop raises
-    # or waits: what is refused cancels the next read.
-    with trio.CancelScope() as reading:
-        async for chunk in response.aiter_raw():
-            if refused is None:
-                try:
-                    _append(body, chunk, response.num_bytes_downloaded, gunzip, max_bytes)
-                except FetchError as exc:
-                    refused = exc
-                    reading.cancel()
-    if refused is not None:
-        raise refused
-    if gunzip:
-        gunzip.finish()
-    return body.getvalue()
+    # BytesIO hands out its own buffer: a list of 39 MB is in memory once; joined chunks would be there twice.
+    # It is closed because an exception keeps this frame, and so the buffer, for as long as it lives.
+    with io.BytesIO() as body:
+        # A chain of async generators is unwound from its far end or not at all, so nothing in this loop
+        # raises or waits: what is refused cancels the next read.
+        with trio.CancelScope() as reading:
+            async for chunk in response.aiter_raw():
+                if refused is None:
+                    try:
+                        _append(body, chunk, response.num_bytes_downloaded, gunzip, max_bytes)
+                    except FetchError as exc:
+                        refused = exc
+                        reading.cancel()
+        if refused is not None:
+            raise refused
+        if gunzip:
+            gunzip.finish()
+        return body.getvalue()
 
 
 def _append(body: io.BytesIO, chunk: bytes, received: int, gunzip: _Gunzip | None, max_bytes: int) -> None:
     for piece in gunzip.inflate(chunk) if gunzip else (chunk,):
         # What was received is bounded, too: deflate has blocks that inflate to nothing.
         if max(received, body.tell() + len(piece)) > max_bytes:
-            raise FetchError(f"larger than {max_bytes} bytes")
+            raise TooLargeError(f"larger than {max_bytes} bytes")
         body.write(piece)
 
 
@@ -331,7 +344,7 @@ def _read_file(path: str, max_bytes: int, etag: str | None) -> Answer:
             if not stat.S_ISREG(before.st_mode):
                 raise FetchError("not a regular file")
             if before.st_size > max_bytes:
-                raise FetchError(f"larger than {max_bytes} bytes")
+                raise TooLargeError(f"larger than {max_bytes} bytes")
             validator = _file_validator(before)
             if validator == etag:
                 return NotModified()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import random
 import time
+from collections import defaultdict
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
 import trio
 
 from gateway.errors import GatewayError
-from gateway.fetch import display_url
+from gateway.fetch import display_url, host_and_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 # Nobody is asked more often than this, in seconds, whatever an interval or a nextUpdate says.
 FLOOR = 1.0
@@ -116,15 +118,34 @@ class Observer(Protocol):
 
 
 class Limits:
-    """What all sources share: at most `fetches` requests at once, and `work` verifications.
+    """What all sources share: how much is fetched and verified at once, and so how much memory that takes.
 
-    A list is in memory from its fetch until it is in force, and one that is
-    verified a second time in another form, so both are held down.
+    A body is in memory from its fetch until it is in force. Small ones, of up to
+    `small` bytes, are fetched `fetches` at a time, `per_host` from one host and port.
+    Larger ones, of up to what their source allows, are fetched `large` at a time, one
+    from one host. So no more than `fetches * small + large * max_bytes` are held, and
+    a host that hangs has its own share and not that of others. `work` bounds
+    verifications: one may hold its list a second time in another form.
     """
 
-    def __init__(self, fetches: int = 16, work: int = 2) -> None:
-        self.fetches = trio.CapacityLimiter(fetches)
+    def __init__(
+        self, fetches: int = 32, work: int = 2, *, per_host: int = 4, large: int = 2, small: int = 2 << 20
+    ) -> None:
         self.work = trio.CapacityLimiter(work)
+        self.small = small
+        self._fetches = trio.CapacityLimiter(fetches)
+        self._large = trio.CapacityLimiter(large)
+        # No more of them than there are sources, which are bounded.
+        self._hosts = defaultdict[str, trio.CapacityLimiter](lambda: trio.CapacityLimiter(per_host))
+        self._large_hosts = defaultdict[str, trio.CapacityLimiter](lambda: trio.CapacityLimiter(1))
+
+    @asynccontextmanager
+    async def fetching(self, url: str, *, large: bool = False) -> AsyncIterator[None]:
+        """Hold it from the fetch of `url` until the body is in force; `large`: of above `small` bytes."""
+        hosts, everywhere = (self._large_hosts, self._large) if large else (self._hosts, self._fetches)
+        # The host first: who waits for a host must not keep what others could use.
+        async with hosts[host_and_port(url)], everywhere:
+            yield
 
 
 class Source:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gateway import __version__
 from gateway.addresses import AddressPolicy, is_own_address
 from gateway.errors import FetchError
-from gateway.fetch import Fetched, Fetcher, NotModified, display_url
+from gateway.fetch import Fetched, Fetcher, NotModified, display_url, host_and_port
 from tests.http_server import KIB, Answer, Server, endless, hang, http, raw, reset, serving, trickle
 
 if TYPE_CHECKING:
@@ -471,6 +471,28 @@ def test_no_text_as_url_raises_anything_but_fetch_error(scheme: str, rest: str) 
         assert str(caught.value).isprintable()
 
     trio.run(fetch)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://user@CA.example/a", "ca.example:80"),
+        ("https://ca.example/", "ca.example:443"),
+        ("HTTP://ca.example:81", "ca.example:81"),
+        ("http://[::1]/", "::1:80"),
+        ("file:///a", ""),
+        ("http://[", ""),
+        ("http://ca:port/", ""),
+        ("", ""),
+    ],
+)
+def test_a_host_is_its_name_and_its_port(url: str, expected: str) -> None:
+    assert host_and_port(url) == expected
+
+
+@given(st.text())
+def test_any_text_has_a_host_or_none(url: str) -> None:
+    assert isinstance(host_and_port(url), str)
 
 
 def test_what_is_shown_of_a_url_is_printable_and_bounded() -> None:

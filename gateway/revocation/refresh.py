@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import msgspec
 import trio
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, TooLargeError
 from gateway.fetch import NotModified
 from gateway.schedule import Limits, Schedule, Source, SourceState
 from gateway.store import StoredCrl
@@ -106,6 +106,8 @@ class CrlRefresher(Generic[List]):
         self._now = now
         # SHA-256 of what is in force and kept, as it was fetched.
         self._in_force = b""
+        # Whether the last body that was seen was too large for a small fetch.
+        self._large = False
 
     async def restore(self) -> str | None:
         """Put the stored list in force, before anything is fetched; returns what an operator should read.
@@ -121,24 +123,38 @@ class CrlRefresher(Generic[List]):
         except GatewayError as exc:
             return f"the stored list is not used: {exc}"
         self._in_force = await trio.to_thread.run_sync(_digest, stored.der)
+        self._large = len(stored.der) > self._limits.small
         self._remember(stored)
         return None
 
     async def _attempt(self) -> bool:
+        small, max_bytes = self._limits.small, self._source.max_bytes
+        if not self._large:
+            try:
+                return await self._fetch_and_accept(min(small, max_bytes), large=False)
+            except TooLargeError:
+                if max_bytes <= small:
+                    raise
+                self._large = True
+        return await self._fetch_and_accept(max_bytes, large=True)
+
+    async def _fetch_and_accept(self, max_bytes: int, *, large: bool) -> bool:
+        """Returns whether there was anything new; raises TooLargeError when it has more than `max_bytes`."""
         source, state = self._source, self.state
-        # Past nextUpdate a validator would only have a cache confirm what has ended.
-        ended = state.next_update is not None and state.next_update <= self._now()
-        async with self._limits.fetches:
+        async with self._limits.fetching(source.url, large=large):
+            # Past nextUpdate a validator would only have a cache confirm what has ended.
+            ended = state.next_update is not None and state.next_update <= self._now()
             answer = await self._fetch(
                 source.url,
                 timeout=source.http_timeout,
-                max_bytes=source.max_bytes,
+                max_bytes=max_bytes,
                 etag=None if ended else state.etag,
                 last_modified=None if ended else state.last_modified,
                 learnt=source.learnt,
             )
             if isinstance(answer, NotModified):
                 return False
+            self._large = len(answer.body) > self._limits.small
             return await self._accept(answer)
 
     async def _accept(self, answer: Fetched) -> bool:

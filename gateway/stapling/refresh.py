@@ -122,7 +122,7 @@ class StapleRefresher(Generic[Response]):
 
     async def _attempt(self) -> bool:
         source = self._source
-        async with self._limits.fetches:
+        async with self._limits.fetching(source.url):
             answer = await self._post(
                 source.url,
                 self._build_request(),
