@@ -25,7 +25,7 @@ enum { GW_ALL_REASONS = 0x1fe, GW_MOST_POINTS = 32 };
 
 /* Where the revocation of a certificate is told: a list that says so much of itself covers it. */
 typedef struct {
-  uint64_t crl_issuer; /* digest of the name of who signs the list, where that is not the certificate's issuer; else 0 */
+  uint64_t crl_issuer; /* digest of the name of who signs the list, where the point names one; else 0: the issuer does */
   uint64_t name;       /* digest of a name of the distribution point */
   uint32_t reasons;    /* for which the list may be asked */
 } gw_point;

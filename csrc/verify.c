@@ -295,7 +295,11 @@ static uint32_t reasons_of(const gw_cover *cover, const gw_chain *link) {
 static int lists(const gw_cover *cover, const gw_chain *link, gw_table_entry *entry) {
   const uint8_t *serial = (const uint8_t *)(link->points + link->points_count);
   if (cover->delta != NULL && gw_table_find(cover->delta, serial, link->serial_length, entry)) {
-    return entry->reason != GW_REMOVE_FROM_CRL;
+    if (entry->reason != GW_REMOVE_FROM_CRL) {
+      return 1;
+    }
+    entry->reason = -1; /* it is not revoked, and there is nothing to tell */
+    return 0;
   }
   return gw_table_find(cover->table, serial, link->serial_length, entry);
 }
