@@ -15,7 +15,17 @@ from gateway.names import serial_hex
 from gateway.native import TableMeta, compile_table
 from gateway.revocation.crl import parse_untrusted
 from gateway.revocation.policy import moment
-from tests.authority import DAY, DER, HOUR, NOW, Authority, Revoked, der_extension, der_integer, to_pem
+from tests.authority import (
+    DAY,
+    DER,
+    HOUR,
+    NOW,
+    Authority,
+    Revoked,
+    der_extension,
+    extension,
+    to_pem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,9 +130,9 @@ def test_a_list_without_number_and_end_says_so() -> None:
     assert lines["next update"] == "none: it never expires"
 
 
-def test_an_extension_that_limits_a_list_is_named() -> None:
-    delta = CA.crl(extensions=der_extension("2.5.29.27", der_integer(1), critical=True))
-    assert values(delta, "extension") == ["2.5.29.27 (DeltaCRLIndicator, critical)"]
+def test_an_extension_that_is_not_put_into_words_is_named() -> None:
+    other = CA.crl(extensions=der_extension("1.2.3.4", b"\x05\x00", critical=True))
+    assert values(other, "extension") == ["1.2.3.4 (UnrecognizedExtension, critical)"]
 
 
 def test_a_table_is_told_like_its_list() -> None:
@@ -195,3 +205,21 @@ def refused_or_told(data: bytes) -> None:
     except GatewayError as exc:
         refusal = str(exc)
     assert not refusal or refusal.isprintable()
+
+
+def test_a_list_of_a_part_says_which() -> None:
+    point = x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier("http://ca.example/\n1.crl")],
+        relative_name=None,
+        only_contains_user_certs=True,
+        only_contains_ca_certs=False,
+        only_some_reasons=frozenset({x509.ReasonFlags.key_compromise}),
+        indirect_crl=True,
+        only_contains_attribute_certs=False,
+    )
+    extensions = extension(point, critical=True) + extension(x509.DeltaCRLIndicator(3), critical=True)
+    lines = list(describe(CA.crl(number=4, extensions=extensions), limit=None))
+    expected = r"'http://ca.example/\n1.crl', end entities only, indirect, reasons keyCompromise"
+    assert f"scope:         point {expected}" in lines
+    assert "delta of:      3" in lines
+    assert all(line.isprintable() for line in lines)
