@@ -34,6 +34,8 @@ _TEMPORARY = ".new-"
 _CORRUPT = re.compile(r"\.corrupt-(\d+)\Z")
 _CORRUPT_KEPT = 3
 _GENERATION = re.compile(r"-(\d+)\.table\Z", re.ASCII)
+# The last is msgspec's for brackets in brackets, however many.
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
 
 
 class StoredCrl(msgspec.Struct, frozen=True):
@@ -118,7 +120,7 @@ class StateStore:
             return Restored()
         except OSError as exc:
             return Restored(problem=str(_error("read", path, exc)))
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             der = None
         if der is None:
             return Restored(problem=_set_aside(path, meta_path))
@@ -148,7 +150,7 @@ class StateStore:
         """The URLs of the learnt lists that are kept; one whose description cannot be read is left out."""
         urls = []
         for path in sorted(self._crls.glob("*.json")):
-            with suppress(OSError, msgspec.DecodeError):
+            with suppress(OSError, *_UNREADABLE):
                 meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
                 if meta.learnt:
                     urls.append(meta.url)

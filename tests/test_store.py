@@ -7,7 +7,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.errors import StoreError
 from gateway.store import Restored, StateStore, StoredCrl
@@ -132,7 +135,18 @@ def test_a_damaged_list_is_set_aside_and_said_so(directory: Path, store: StateSt
     assert store.load_crl(URL) == Restored(NEW)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"url": "x"}', b"\xff"])
+UNREADABLE = {
+    "empty": b"",
+    "cut off": b"{",
+    "something else": b"[]",
+    "incomplete": b'{"url": "x"}',
+    "no text": b"\xff",
+    "brackets": b'{"x": ' + b"[" * 100_000,
+    "a number that is none": b'{"fetched_at": NaN}',
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_a_list_whose_description_is_damaged_is_set_aside(
     directory: Path, store: StateStore, content: bytes
 ) -> None:
@@ -140,6 +154,52 @@ def test_a_list_whose_description_is_damaged_is_set_aside(
     the_list(directory).with_suffix(".json").write_bytes(content)
     assert "set aside as" in str(store.load_crl(URL).problem)
     assert store.load_crl(URL) == Restored()
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_as_list_and_description_stop_a_load(directory: Path, content: bytes) -> None:
+    store = StateStore(directory)
+    store.prepare()
+    store.save_crl(URL, OLD)
+    path = the_list(directory)
+    path.write_bytes(content)
+    assert store.load_crl(URL).crl is None
+    store.save_crl(URL, OLD)
+    path.with_suffix(".json").write_bytes(content)
+    assert store.load_crl(URL).crl is None
+    assert store.learnt_urls() == []
+
+
+@pytest.mark.parametrize("suffix", [".der", ".json"])
+def test_a_list_that_the_disk_does_not_give_back_is_reported_and_stays(
+    directory: Path, store: StateStore, suffix: str
+) -> None:
+    store.save_crl(URL, OLD)
+    path = the_list(directory).with_suffix(suffix)
+    content = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    problem = str(store.load_crl(URL).problem)
+    assert problem.startswith("cannot read ")
+    assert "Is a directory" in problem
+    path.rmdir()
+    path.write_bytes(content)
+    assert store.load_crl(URL) == Restored(OLD)
+
+
+def test_learnt_lists_are_known_again_and_a_damaged_description_hides_no_other(
+    directory: Path, store: StateStore
+) -> None:
+    learnt = msgspec.structs.replace(OLD, learnt=True)
+    for number in range(len(UNREADABLE)):
+        store.save_crl(f"{URL}{number}", learnt)
+    paths = sorted((directory / "crl").glob("*.json"))
+    for path, content in zip(paths, UNREADABLE.values(), strict=True):
+        path.write_bytes(content)
+    store.save_crl("http://crl.example/good", learnt)
+    store.save_crl(URL, OLD)
+    assert store.learnt_urls() == ["http://crl.example/good"]
 
 
 def test_a_description_of_another_url_is_not_believed(directory: Path, store: StateStore) -> None:
