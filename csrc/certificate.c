@@ -25,7 +25,7 @@ static int take_whole(gw_der *from, uint8_t tag, gw_der *whole) {
  */
 static int take_extension(gw_der *extensions, gw_certificate *certificate) {
   static const uint8_t BASIC_CONSTRAINTS[] = {0x55, 0x1d, 0x13}, DISTRIBUTION_POINTS[] = {0x55, 0x1d, 0x1f};
-  gw_der extension, oid, value, constraints, flag;
+  gw_der extension, oid, value, constraints, flag, depth;
   if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) {
     return 0;
   }
@@ -46,6 +46,8 @@ static int take_extension(gw_der *extensions, gw_certificate *certificate) {
       return 0;
     }
     certificate->is_ca |= gw_der_take(&constraints, BOOLEAN, &flag) && gw_der_left(&flag) == 1 && flag.bytes[flag.at];
+    (void)gw_der_take(&constraints, INTEGER, &depth); /* pathLenConstraint */
+    return gw_der_left(&constraints) == 0; /* what OpenSSL takes for a CA must be none to us alone */
   }
   return 1;
 }
@@ -141,7 +143,8 @@ static int take_point(gw_der *from, const gw_der *issuer, gw_point *points, size
   int has_name = gw_der_take(&point, TAG_0, &named);
   uint32_t reasons = take_reasons(&point);
   int has_issuer = gw_der_take(&point, TAG_2, &issuers);
-  if (has_name && !gw_der_take(&named, TAG_0, &full) && !take_whole(&named, TAG_1, &relative)) {
+  if (gw_der_left(&point) > 0 ||
+      (has_name && !gw_der_take(&named, TAG_0, &full) && !take_whole(&named, TAG_1, &relative))) {
     return 0;
   }
   do {
@@ -170,7 +173,7 @@ static int take_point(gw_der *from, const gw_der *issuer, gw_point *points, size
       points[(*count)++] = (gw_point){crl_issuer, name, reasons};
     } while (gw_der_left(&names) > 0);
   } while (gw_der_left(&issuers) > 0);
-  return gw_der_left(&point) == 0;
+  return 1;
 }
 
 size_t gw_certificate_points(const gw_certificate *certificate, gw_point *points, size_t room) {
