@@ -295,11 +295,7 @@ static uint32_t reasons_of(const gw_cover *cover, const gw_chain *link) {
 static int lists(const gw_cover *cover, const gw_chain *link, gw_table_entry *entry) {
   const uint8_t *serial = (const uint8_t *)(link->points + link->points_count);
   if (cover->delta != NULL && gw_table_find(cover->delta, serial, link->serial_length, entry)) {
-    if (entry->reason != GW_REMOVE_FROM_CRL) {
-      return 1;
-    }
-    entry->reason = -1; /* it is not revoked, and there is nothing to tell */
-    return 0;
+    return entry->reason != GW_REMOVE_FROM_CRL;
   }
   return gw_table_find(cover->table, serial, link->serial_length, entry);
 }
@@ -338,12 +334,14 @@ static int ask(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chai
 static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, int64_t now) {
   gw_verdict verdict = {.verdict = GW_VERDICT_NO_LIST, .depth = link->depth, .entry = {.reason = -1}};
   coverage all = {0};
-  int revoked = link->issuer != NULL && ask(rules, snapshot, link, 0, now, &all, &verdict.entry);
+  gw_table_entry entry; /* of the list that revokes; or else of a delta that takes back */
+  int revoked = link->issuer != NULL && ask(rules, snapshot, link, 0, now, &all, &entry);
   for (size_t i = 0; link->issuer != NULL && i < link->points_count && !revoked; i++) {
-    revoked = ask(rules, snapshot, link, link->points[i].name, now, &all, &verdict.entry);
+    revoked = ask(rules, snapshot, link, link->points[i].name, now, &all, &entry);
   }
   if (revoked) {
     verdict.verdict = GW_VERDICT_REVOKED;
+    verdict.entry = entry;
   } else if (all.covered == GW_ALL_REASONS) {
     verdict.verdict = GW_VERDICT_GOOD;
   } else if ((all.covered | all.expired) == GW_ALL_REASONS) {
