@@ -219,6 +219,49 @@ static void duplicates_are_kept_once_with_the_earliest_date(void) {
   gw_table_free(table);
 }
 
+/* As a delta may have it: on hold and taken back, in this order or the other, whatever the dates. */
+static void what_is_revoked_weighs_more_than_what_is_taken_back(void) {
+  static const char HOLD[] = "\x0a\x01\x06", REMOVE[] = "\x0a\x01\x08";
+  static const char *const DATES[] = {"260101000000Z", "260102000000Z", "260103000000Z"};
+  for (unsigned order = 0; order < 8; order++) { /* which of three entries takes back */
+    for (int later = 0; later < 2; later++) {
+      bytes entries = {0};
+      int64_t earliest = INT64_MAX;
+      for (int i = 0; i < 3; i++) {
+        bytes extensions = {0};
+        int day = later ? i : 2 - i, back = (order >> i & 1) != 0;
+        extension_add(&extensions, "\x55\x1d\x15", -1, back ? REMOVE : HOLD, 3);
+        entry_add(&entries, "\x05", 1, DATES[day], &extensions);
+        if ((!back || order == 7) && DATE_SECONDS + day * 86400 < earliest) {
+          earliest = DATE_SECONDS + day * 86400;
+        }
+      }
+      gw_table *table = table_of(&entries);
+      gw_table_entry entry;
+      CHECK(gw_table_count(table) == 1 && gw_table_find(table, (const uint8_t *)"\x05", 1, &entry));
+      CHECK(entry.reason == (order == 7 ? GW_REMOVE_FROM_CRL : 6) && entry.revocation_date == earliest);
+      gw_table_free(table);
+    }
+  }
+}
+
+/* Nobody would look at the certificates of other issuers, and the issuer's own of the same serials would be revoked. */
+static void entries_that_name_an_issuer_are_refused_unless_the_list_is_indirect(void) {
+  bytes entries = {0}, extensions = {0};
+  gw_error error;
+  gw_table_meta meta = META;
+  add(&entries, "\x01", 1);
+  extension_add(&extensions, "\x55\x1d\x1d", 0xff, "\x30\x03\x82\x01x", 5);
+  entry_add(&entries, "\x02", 1, DATE, &extensions);
+  CHECK(gw_table_size(entries.at, entries.length, &meta, &error) == 0);
+  CHECK(strstr(error.text, "certificateIssuer") != NULL && strstr(error.text, "not indirect") != NULL);
+  meta.indirect = 1;
+  gw_table *table = table_open(entries.at, entries.length, &meta);
+  CHECK(gw_table_count(table) == 2 && finds(table, "\x01", 1) && finds(table, "\x02", 1));
+  gw_table_free(table);
+  bytes_free(&entries);
+}
+
 /* numbered writes the serial number |i| of a distribution, 16 octets; its last bit tells members from strangers. */
 enum distribution { RANDOM, SEQUENTIAL, CLUSTERED, HIGH_OCTETS };
 
@@ -515,6 +558,8 @@ int main(void) {
   RUN(a_serial_is_not_the_beginning_of_a_longer_one);
   RUN(date_and_reason_come_back);
   RUN(duplicates_are_kept_once_with_the_earliest_date);
+  RUN(what_is_revoked_weighs_more_than_what_is_taken_back);
+  RUN(entries_that_name_an_issuer_are_refused_unless_the_list_is_indirect);
   RUN(every_member_is_found_and_no_stranger);
   RUN(random_short_serials_agree_with_a_set);
   RUN(serials_that_belong_into_one_group_are_found);
