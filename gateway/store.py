@@ -3,6 +3,7 @@
     crl/KEY.der   crl/KEY.json    a list, and where it came from; KEY is the SHA-256 of its URL
     ocsp/FINGERPRINT.der          a response, by its certificate
     ca/SHA256.der                 a CA that a client brought along
+    local/local.json              what an operator revoked here, with its checksum
     table/KEY-GENERATION.table    what the workers map; KEY names the list and whose certificates are in it
 
 Every file is complete or not there: it is written under another name, flushed
@@ -83,6 +84,11 @@ class _Meta(msgspec.Struct, frozen=True):
     learnt: bool = False
 
 
+class _Local(msgspec.Struct, frozen=True):
+    sha256: str
+    payload: str
+
+
 class StateStore:
     """A `Store` in `directory`, and the table files beside it. One process writes at a time."""
 
@@ -92,6 +98,7 @@ class StateStore:
         self._staples = directory / "ocsp"
         self._cas = directory / "ca"
         self._tables = directory / "table"
+        self._local = directory / "local" / "local.json"
 
     def prepare(self) -> None:
         """Make the directories and sweep away what a crash left half written; once, before all else.
@@ -101,7 +108,7 @@ class StateStore:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self._crls, self._staples, self._cas, self._tables):
+            for directory in (self._crls, self._staples, self._cas, self._tables, self._local.parent):
                 directory.mkdir(mode=0o700, exist_ok=True)
                 # Only below: an operator may have named a directory that others use, too.
                 directory.chmod(0o700)
@@ -171,6 +178,33 @@ class StateStore:
     def save_ca(self, der: bytes) -> None:
         """Keep a CA that a client brought along; raises StoreError."""
         _write(self._cas / f"{hashlib.sha256(der).hexdigest()}.der", der)
+
+    def load_local(self) -> tuple[bytes | None, str | None]:
+        """What `save_local` kept last, and a problem that an operator should read of.
+
+        None where there is nothing; what is damaged is set aside as local.json.corrupt-N.
+        """
+        try:
+            kept = msgspec.json.decode(self._local.read_bytes(), type=_Local)
+            payload = kept.payload.encode()
+        except FileNotFoundError:
+            return None, None
+        except OSError as exc:
+            return None, str(_error("read", self._local, exc))
+        except (msgspec.DecodeError, UnicodeError):
+            return None, _set_aside(self._local)
+        if hashlib.sha256(payload).hexdigest() != kept.sha256:
+            return None, _set_aside(self._local)
+        return payload, None
+
+    def save_local(self, payload: bytes) -> None:
+        """Replace what was kept; `payload` is UTF-8. Raises StoreError, and then the old one stays."""
+        kept = _Local(hashlib.sha256(payload).hexdigest(), payload.decode())
+        _write(self._local, msgspec.json.encode(kept))
+
+    def set_local_aside(self) -> str:
+        """Set aside what matches its checksum and means nothing all the same; say what was done."""
+        return _set_aside(self._local)
 
     def load_staple(self, fingerprint: str) -> bytes | None:
         """The last response saved for a certificate; None too when it cannot be read."""
@@ -290,10 +324,11 @@ def _rename(source: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _set_aside(path: Path, meta_path: Path) -> str:
-    """Rename a list that cannot be trusted, keeping a bounded number of such; say what was done."""
+def _set_aside(path: Path, meta_path: Path | None = None) -> str:
+    """Rename a file that cannot be trusted, keeping a bounded number of such; say what was done."""
     try:
-        meta_path.unlink(missing_ok=True)
+        if meta_path is not None:
+            meta_path.unlink(missing_ok=True)
         _next(path).unlink(missing_ok=True)
         found = ((_CORRUPT.search(other.name), other) for other in path.parent.iterdir())
         kept = sorted((int(match[1]), other) for match, other in found if match)
@@ -302,7 +337,7 @@ def _set_aside(path: Path, meta_path: Path) -> str:
         for _number, oldest in kept[: len(kept) + 1 - _CORRUPT_KEPT]:
             oldest.unlink(missing_ok=True)
     except FileNotFoundError:
-        return f"{path}: the list is gone that {meta_path.name} described"
+        return f"{path}: the list is gone that {path.with_suffix('.json').name} described"
     except OSError as exc:
         return f"{path}: damaged, not used, and it cannot be set aside: {exc.strerror}"
     return f"{path}: damaged, not used, and set aside as {aside.name}"

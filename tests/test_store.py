@@ -298,3 +298,59 @@ def test_the_tables_of_an_issuer_are_found_newest_first(store: StateStore) -> No
         paths.append(store.install_table(temporary, issuer_key, generation))
     assert store.find_tables("ab12") == [paths[1], paths[0], paths[3]]
     assert store.find_tables("ef56") == []
+
+
+PAYLOAD = '[{"serial":"5","note":"gr\u00fcn"}]'.encode()
+
+
+def test_what_is_revoked_locally_comes_back(directory: Path, store: StateStore) -> None:
+    assert store.load_local() == (None, None)
+    store.save_local(b"[]")
+    store.save_local(PAYLOAD)
+    assert store.load_local() == (PAYLOAD, None)
+    assert mode(directory / "local" / "local.json") == 0o600
+
+
+def test_damage_at_any_byte_of_what_is_revoked_locally_is_found_and_set_aside(
+    directory: Path, store: StateStore
+) -> None:
+    path = directory / "local" / "local.json"
+    store.save_local(PAYLOAD)
+    good = path.read_bytes()
+    for at in range(len(good)):
+        damaged = bytearray(good)
+        damaged[at] ^= 0x15
+        path.write_bytes(damaged)
+        payload, problem = store.load_local()
+        assert payload is None
+        assert problem is not None
+        assert "set aside as local.json.corrupt-" in problem
+        assert not path.exists()
+    assert len(list(path.parent.glob("local.json.corrupt-*"))) == 3
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -1])
+def test_what_is_revoked_locally_and_cut_off_is_set_aside(
+    directory: Path, store: StateStore, cut: int
+) -> None:
+    path = directory / "local" / "local.json"
+    store.save_local(PAYLOAD)
+    path.write_bytes(path.read_bytes()[:cut])
+    assert store.load_local()[0] is None
+    assert store.load_local() == (None, None)
+    assert [aside.name for aside in path.parent.iterdir()] == ["local.json.corrupt-1"]
+
+
+def test_a_full_disk_leaves_what_was_revoked_locally(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save_local(PAYLOAD)
+
+    def full(_descriptor: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StoreError, match=r"local\.json: No space left on device; what was there stays"):
+        store.save_local(b"[]")
+    monkeypatch.undo()
+    assert store.load_local() == (PAYLOAD, None)
