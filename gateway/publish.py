@@ -121,15 +121,15 @@ def _difference(
     return gone | {key: value for key, value in current.items() if told.get(key) != value}
 
 
-def bind(directory: Path) -> socket.socket:
-    """Bind the control socket in `directory`; only its owner may connect. Blocking, for the supervisor."""
-    path = directory / SOCKET_NAME
+def bind(directory: Path, name: str = SOCKET_NAME) -> socket.socket:
+    """Bind a socket in `directory`; only its owner may connect. Blocking, for the supervisor."""
+    path = directory / name
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old_mask = os.umask(0o177)
     try:
-        with _short(directory) as base:
-            listener.bind(f"{base}/{SOCKET_NAME}")
+        with short(directory) as base:
+            listener.bind(f"{base}/{name}")
     finally:
         os.umask(old_mask)
     listener.listen(128)
@@ -141,7 +141,7 @@ async def connect(directory: Path) -> trio.SocketStream:
     """Connect to the control socket in `directory`; raises OSError when nobody is there."""
     connection = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
-        with _short(directory) as base:
+        with short(directory) as base:
             await connection.connect(f"{base}/{SOCKET_NAME}")
     except BaseException:
         connection.close()
@@ -174,7 +174,7 @@ async def receive(stream: trio.abc.ReceiveStream, kind: type[Message]) -> AsyncG
             yield message
 
 
-class _short:  # noqa: N801 - used like a function
+class short:  # noqa: N801 - used like a function
     """A path for `directory` that fits into a socket address, however long the real one is."""
 
     def __init__(self, directory: Path) -> None:
