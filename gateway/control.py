@@ -17,11 +17,12 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import names, publish
+from gateway import commands, names, publish
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.errors import StapleError, StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
+from gateway.operations import Operations
 from gateway.publish import Update
 from gateway.revocation import crl, policy
 from gateway.revocation.authorities import Authorities
@@ -36,8 +37,8 @@ from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.store import StateStore
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator, Sequence
+    from socket import socket as listening
 
     from structlog.typing import FilteringBoundLogger
 
@@ -69,8 +70,10 @@ class Post:
 
     config: Config
     materials: Sequence[ListenerMaterial]
-    socket: socket.socket
+    socket: listening
     counters: Counters
+    commands: listening | None = None
+    """Where operators ask; without it nobody can."""
 
 
 class Control:
@@ -80,6 +83,7 @@ class Control:
         self._config = post.config
         self._materials = post.materials
         self._socket = post.socket
+        self._commands = post.commands
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
@@ -91,7 +95,18 @@ class Control:
         self._state = Update(whole=True, ready=False)
         self._changed = trio.Event()
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
+        self._staples: list[StapleRefresher[VerifiedResponse]] = []
         self._learnt = 0
+        self._operations = Operations(
+            self._tables,
+            self._store,
+            lambda: [
+                *(("list", each) for each in self._crls.values()),
+                *(("staple", each) for each in self._staples),
+            ],
+            lambda: [identity.name for identity in self._tables.authorities.identities()],
+            self._log,
+        )
         self._not_followed: set[str] = set()
 
     async def run(self) -> None:
@@ -125,13 +140,17 @@ class Control:
                 if url not in self._crls and self._learnt < _MAX_LEARNT:
                     self._learnt += 1
                     crls.append(self._add_crl(url, learnt=True))
-        refreshers: list[_Refresher] = [*crls, *self._staple_refreshers()]
+        self._staples = self._staple_refreshers()
+        refreshers: list[_Refresher] = [*crls, *self._staples]
+        await self._operations.restore()
         async with self._tables.batch():
             for refresher in refreshers:
                 await self._restore(refresher)
         missing = [refresher for refresher in refreshers if refresher.state.this_update is None]
         # Not earlier: workers that lost the control process before us keep their tables until then.
         self._nursery.start_soon(self._serve_workers)
+        if self._commands is not None:
+            self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for certificate in _followed(listeners, self._materials):

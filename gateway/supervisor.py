@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from gateway import control, native, publish, worker
+from gateway import commands, control, native, publish, worker
 from gateway.errors import ConfigError
 from gateway.log import get_logger
 from gateway.metrics import Counters
@@ -83,15 +83,19 @@ class Supervisor:
         counters = Counters(self._workers, len(config.listeners))
         self._counters = counters
         control_socket = self._resources.enter_context(publish.bind(self._run_directory))
+        command_socket = self._resources.enter_context(
+            publish.bind(self._run_directory, commands.SOCKET_NAME)
+        )
         fingerprints = [control.fingerprint(material.chain[0]) for material in materials]
 
         def be_control() -> None:
             os.nice(_CONTROL_NICENESS)
             _close(sockets)
-            control.run(control.Post(config, materials, control_socket, counters))
+            control.run(control.Post(config, materials, control_socket, counters, command_socket))
 
         def be_worker(index: int) -> None:
             control_socket.close()
+            command_socket.close()
             _close([own for number, own in enumerate(sockets) if number != index])
             worker.run(
                 worker.Post(

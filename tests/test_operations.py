@@ -1,0 +1,307 @@
+"""What an operator does is in force before it is kept, and each answer says what came of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
+
+from gateway import operations as operations_module
+from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.errors import FetchError, GatewayError, TableError
+from gateway.log import get_logger
+from gateway.operations import Operations
+from gateway.revocation import local
+from gateway.revocation.local import LocalRevocation
+from gateway.schedule import Schedule, Source, SourceState
+from gateway.store import StateStore
+from tests.observer import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+A, B = "http://user:secret@crl.example/a.crl", "http://crl.example/b.crl"
+CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")]).public_bytes()
+STRANGER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Stranger")]).public_bytes()
+BY = "root (uid 0)"
+WHEN = 1_700_000_000
+
+
+class Tables:
+    """Notes what is in force."""
+
+    def __init__(self) -> None:
+        self.entries: Mapping[bytes, bytes] = {}
+        self.fault: GatewayError | None = None
+
+    async def revoke_locally(self, entries: Mapping[bytes, bytes]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
+        self.entries = entries
+
+
+class Refresher:
+    def __init__(self, url: str, attempt: Callable[[SourceState], Awaitable[bool]]) -> None:
+        state = SourceState(url)
+
+        async def one() -> bool:
+            return await attempt(state)
+
+        self.schedule = Source(state, one, Schedule(900), Recorder())
+
+
+class Desk:
+    """Operations on a state directory; made again, it is a restart."""
+
+    def __init__(self, directory: Path, fixed: tuple[LocalRevocation, ...] = ()) -> None:
+        self.tables = Tables()
+        self.store = StateStore(directory)
+        self.store.prepare()
+        self.sources: list[tuple[str, Any]] = []
+        self.operations = Operations(
+            self.tables,
+            self.store,
+            lambda: self.sources,
+            lambda: [CA],
+            get_logger(process="control"),
+            fixed=fixed,
+            now=lambda: WHEN,
+        )
+
+    async def revoke(self, serial: str = "05", issuer: bytes = CA, reason: str = "keyCompromise") -> Answer:
+        return await self.operations.handle(Revoke(issuer, serial, reason, "lost\n"), BY)
+
+    async def unrevoke(self, serial: str = "05") -> Answer:
+        return await self.operations.handle(Unrevoke(CA, serial), BY)
+
+    async def listed(self) -> Any:
+        return json.loads((await self.operations.handle(ListRevoked(), BY)).data)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[Any]]:
+    with capture_logs() as captured:
+        yield captured
+
+
+def revocation(serial: int = 5) -> LocalRevocation:
+    return LocalRevocation(CA, serial, "keyCompromise", WHEN, BY, "lost\\n")
+
+
+async def test_what_is_revoked_is_in_force_and_still_is_after_a_restart(tmp_path: Path, desk: Desk) -> None:
+    answer = await desk.revoke()
+    assert answer == Answer(ok=True, lines=("revoked and in force: serial 05 of CN=CA, keyCompromise",))
+    assert desk.tables.entries == local.entries((revocation(),))
+    again = Desk(tmp_path)
+    await again.operations.restore()
+    assert again.tables.entries == desk.tables.entries
+
+
+async def test_what_is_revoked_is_listed_with_who_when_and_why(desk: Desk) -> None:
+    await desk.revoke()
+    assert await desk.listed() == [
+        {
+            "issuer": "CN=CA",
+            "serial": "05",
+            "reason": "keyCompromise",
+            "revoked_at": "2023-11-14T22:13:20Z",
+            "by": BY,
+            "note": "lost\\n",
+        }
+    ]
+
+
+async def test_what_is_taken_back_is_not_in_force_and_not_after_a_restart(tmp_path: Path, desk: Desk) -> None:
+    await desk.revoke()
+    await desk.revoke("06")
+    assert (await desk.unrevoke()).ok
+    assert desk.tables.entries == local.entries((revocation(6),))
+    again = Desk(tmp_path)
+    await again.operations.restore()
+    assert again.tables.entries == desk.tables.entries
+
+
+async def test_what_is_not_revoked_cannot_be_taken_back(desk: Desk) -> None:
+    with pytest.raises(GatewayError, match="serial 05 of CN=CA is not revoked by hand; nothing is changed"):
+        await desk.unrevoke()
+
+
+async def test_a_full_disk_does_not_keep_a_revocation_from_taking_effect(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    def full(_descriptor: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    answer = await desk.revoke()
+    monkeypatch.undo()
+    assert answer.ok
+    assert "not kept" in answer.lines[1]
+    assert "No space left on device" in answer.lines[1]
+    assert desk.tables.entries == local.entries((revocation(),))
+    assert "local revocations not kept" in [event["event"] for event in events]
+    # The next one that can be written keeps both.
+    await desk.revoke("06")
+    assert len(local.decode(desk.store.load_local()[0] or b"")) == 2
+
+
+async def test_what_cannot_be_put_in_force_is_not_kept(desk: Desk) -> None:
+    desk.tables.fault = TableError("no room")
+    with pytest.raises(TableError):
+        await desk.revoke()
+    assert await desk.listed() == []
+    assert desk.store.load_local() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("serial", "reason"), [("xyz", "unspecified"), ("", "unspecified"), ("5", "removeFromCRL")]
+)
+async def test_what_makes_no_sense_is_refused(desk: Desk, serial: str, reason: str) -> None:
+    with pytest.raises(GatewayError, match=r"expected .*; nothing is"):
+        await desk.revoke(serial, reason=reason)
+
+
+async def test_an_issuer_that_nobody_knows_is_warned_of(desk: Desk) -> None:
+    answer = await desk.revoke(issuer=STRANGER)
+    assert answer.ok
+    assert "no CA that the gateway knows is called CN=Stranger" in answer.lines[-1]
+
+
+@pytest.mark.parametrize("means_nothing", [False, True])
+async def test_a_damaged_file_is_told_and_does_not_stop_the_start(
+    tmp_path: Path, desk: Desk, events: list[Any], *, means_nothing: bool
+) -> None:
+    await desk.revoke()
+    if means_nothing:
+        desk.store.save_local(b"{}")
+    else:
+        path = tmp_path / "local" / "local.json"
+        path.write_bytes(path.read_bytes()[:-5])
+    again = Desk(tmp_path)
+    await again.operations.restore()
+    assert again.tables.entries == {}
+    [problem] = [event["problem"] for event in events if event["event"] == "local revocations lost"]
+    assert "set aside as local.json.corrupt-1" in problem
+
+
+async def test_a_table_that_cannot_be_written_does_not_stop_the_start_and_loses_nothing(
+    tmp_path: Path, desk: Desk, events: list[Any]
+) -> None:
+    await desk.revoke()
+    again = Desk(tmp_path)
+    again.tables.fault = TableError("no room")
+    await again.operations.restore()
+    assert "local revocations not in force" in [event["event"] for event in events]
+    again.tables.fault = None
+    await again.revoke("06")
+    assert again.tables.entries == local.entries((revocation(5), revocation(6)))
+
+
+async def test_what_the_configuration_revokes_stays_revoked(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fixed=(revocation(),))
+    await desk.operations.restore()
+    assert desk.tables.entries == local.entries((revocation(),))
+    await desk.revoke()
+    answer = await desk.unrevoke()
+    assert "it stays out" in answer.lines[-1]
+    assert desk.tables.entries == local.entries((revocation(),))
+
+
+async def new(state: SourceState) -> bool:
+    await trio.sleep(1)
+    state.number = (state.number or 0) + 1
+    state.this_update = 1
+    return True
+
+
+async def same(state: SourceState) -> bool:
+    await trio.sleep(1)
+    state.this_update = 1
+    return False
+
+
+async def bad(_state: SourceState) -> bool:
+    await trio.sleep(1)
+    raise FetchError("nobody there")
+
+
+async def hang(_state: SourceState) -> bool:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def refreshed(desk: Desk, url: str | None, *sources: tuple[str, Any]) -> Answer:
+    desk.sources = [("list", Refresher(url, attempt)) for url, attempt in sources]
+    async with trio.open_nursery() as nursery:
+        for _kind, refresher in desk.sources:
+            nursery.start_soon(refresher.schedule.run)
+        await trio.sleep(10)
+        answer = await desk.operations.handle(Refresh(url), BY)
+        nursery.cancel_scope.cancel()
+    return answer
+
+
+async def test_refresh_waits_for_every_source_at_once_and_tells_what_came_of_each(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
+    start = trio.current_time()
+    answer = await refreshed(desk, None, (A, new), (B, same))
+    assert trio.current_time() - start == pytest.approx(11)
+    assert answer == Answer(
+        ok=True,
+        lines=(
+            "http://crl.example/a.crl: new list in force: number 2",
+            "http://crl.example/b.crl: unchanged",
+        ),
+    )
+
+
+async def test_refresh_of_one_that_fails_says_why(desk: Desk, autojump_clock: MockClock) -> None:
+    answer = await refreshed(desk, B, (A, new), (B, bad))
+    assert answer == Answer(ok=False, lines=("http://crl.example/b.crl: failed: nobody there",))
+
+
+async def test_a_source_that_hangs_is_not_waited_for_for_ever(desk: Desk, autojump_clock: MockClock) -> None:
+    answer = await refreshed(desk, None, (B, hang))
+    assert answer.lines == (
+        f"http://crl.example/b.crl: no end within {operations_module.LONGEST_REFRESH:g} s; it goes on",
+    )
+
+
+async def test_a_source_is_found_by_the_url_that_status_shows(desk: Desk, autojump_clock: MockClock) -> None:
+    assert (await refreshed(desk, "http://crl.example/a.crl", (A, new), (B, bad))).ok
+
+
+async def test_refreshing_what_is_no_source_is_refused(desk: Desk) -> None:
+    with pytest.raises(GatewayError, match=r"no source has this URL; .* nothing is fetched"):
+        await desk.operations.handle(Refresh("http://other/"), BY)
+
+
+async def test_status_tells_of_sources_without_their_passwords(desk: Desk) -> None:
+    desk.sources = [("list", Refresher(A, new)), ("staple", Refresher(B, new))]
+    await desk.revoke()
+    answer = await desk.operations.handle(Status(), BY)
+    said = json.loads(answer.data)
+    assert [(each["kind"], each["url"]) for each in said["sources"]] == [
+        ("list", "http://crl.example/a.crl"),
+        ("staple", B),
+    ]
+    assert said["local_revocations"] == 1
+    assert b"secret" not in answer.data
+    assert "secret" not in "".join(answer.lines)
