@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway import __version__, log
+from gateway import __version__, cli_live, log
 from gateway.config import dump, load, material
 from gateway.config.values import one_line
 from gateway.errors import ConfigError, GatewayError
@@ -146,6 +146,10 @@ def demo(*, once: bool, port: int) -> None:
             f"the demonstration needs {exc.name}: install tls-gateway[demo], or use make run"
         ) from exc
     sys.exit(run(once=once, port=port))
+
+
+for _command in cli_live.COMMANDS:
+    main.add_command(_command)
 
 
 def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[ListenerMaterial], list[str]]:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-COMMANDS = ("serve", "check", "convert", "inspect", "demo")
+COMMANDS = (
+    *("serve", "check", "convert", "inspect", "demo"),
+    *("revoke", "unrevoke", "revoked", "refresh", "status"),
+)
 TIMEOUT = 30
 
 

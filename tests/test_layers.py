@@ -15,6 +15,7 @@ PACKAGE = ROOT / "gateway"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_live"},
     {"demo"},
     {"inspection"},
     {"supervisor"},

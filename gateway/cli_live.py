@@ -1,0 +1,146 @@
+"""The commands that ask the running gateway: revoke, unrevoke, revoked, refresh, status."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+from cryptography import x509
+
+from gateway import commands, names
+from gateway.config import load
+from gateway.config.values import one_line
+from gateway.errors import GatewayError
+from gateway.revocation.local import REASONS
+
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]+")
+_FILE = click.Path(path_type=Path)
+# As long as `operations` waits for a source, and a little more.
+_REFRESH_TIMEOUT = 150.0
+
+
+def _gateway_options(command: click.decorators.FC) -> click.decorators.FC:
+    state = click.option("--state-dir", type=_FILE, help="The gateway's state_dir.")
+    config = click.option("--config", "path", type=_FILE, help="Its configuration, instead.")
+    return config(state(command))
+
+
+def _certificate_options(command: click.decorators.FC) -> click.decorators.FC:
+    cert = click.option("--cert", type=_FILE, help="The certificate, in PEM or DER.")
+    issuer = click.option("--issuer", type=_FILE, help="Without it: the certificate of its CA …")
+    serial = click.option("--serial", help="… and its serial number, in hexadecimal.")
+    return cert(issuer(serial(command)))
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+@click.command()
+@_gateway_options
+@_certificate_options
+@click.option("--reason", type=click.Choice(tuple(REASONS)), default="unspecified", show_default=True)
+@click.option("--note", default="", help="For whoever asks later why.")
+def revoke(
+    path: Path | None,
+    state_dir: Path | None,
+    cert: Path | None,
+    issuer: Path | None,
+    serial: str | None,
+    reason: str,
+    note: str,
+) -> None:
+    """Revoke a certificate here and now, before its CA publishes it."""
+    name, number = _certificate(cert, issuer, serial)
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Revoke(name, f"{number:x}", reason, note)))
+
+
+@click.command()
+@_gateway_options
+@_certificate_options
+def unrevoke(
+    path: Path | None, state_dir: Path | None, cert: Path | None, issuer: Path | None, serial: str | None
+) -> None:
+    """Take back a `revoke`; what a CA's list revokes stays revoked."""
+    name, number = _certificate(cert, issuer, serial)
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Unrevoke(name, f"{number:x}")))
+
+
+@click.command()
+@_gateway_options
+@_json
+def revoked(path: Path | None, state_dir: Path | None, *, as_json: bool) -> None:
+    """List what was revoked here: what, why, when, by whom."""
+    _tell(commands.ask(_state_dir(path, state_dir), commands.ListRevoked()), as_json=as_json)
+
+
+@click.command()
+@_gateway_options
+@click.argument("url", required=False)
+def refresh(path: Path | None, state_dir: Path | None, url: str | None) -> None:
+    """Fetch a list or staple now, or all of them, and wait for what comes of it."""
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Refresh(url), _REFRESH_TIMEOUT))
+
+
+@click.command()
+@_gateway_options
+@_json
+def status(path: Path | None, state_dir: Path | None, *, as_json: bool) -> None:
+    """Tell how every source is, and how much is revoked here."""
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Status()), as_json=as_json)
+
+
+COMMANDS = (revoke, unrevoke, revoked, refresh, status)
+
+
+def _tell(answer: commands.Answer, *, as_json: bool = False) -> None:
+    if not answer.ok:
+        for line in answer.lines:
+            click.echo(f"tls-gateway: {one_line(line)}", err=True)
+        raise click.exceptions.Exit(1)
+    if as_json:
+        click.echo(answer.data.decode())
+        return
+    for line in answer.lines:
+        click.echo(one_line(line), err=line.startswith("warning:"))
+
+
+def _state_dir(path: Path | None, state_dir: Path | None) -> Path:
+    if state_dir is not None:
+        return state_dir
+    if path is None:
+        raise GatewayError("expected --config or --state-dir, to know which gateway; nothing is done")
+    return load.load(path).config.state_dir
+
+
+def _certificate(cert: Path | None, issuer: Path | None, serial: str | None) -> tuple[bytes, int]:
+    """The issuer's Name (DER) and the serial number that are meant."""
+    if cert is not None and issuer is None and serial is None:
+        certificate = _load(cert)
+        return names.issuer_name_der(certificate), certificate.serial_number
+    if cert is None and issuer is not None and serial is not None:
+        return names.issuer_id(_load(issuer)).name, _serial(serial)
+    raise GatewayError("expected either --cert, or --issuer and --serial; nothing is done")
+
+
+def _serial(text: str) -> int:
+    digits = text.replace(":", "").removeprefix("0x").removeprefix("0X")
+    # int() would take signs, spaces and underscores, too.
+    if not _HEXADECIMAL.fullmatch(digits):
+        raise GatewayError(
+            f'--serial: expected hexadecimal digits, got "{one_line(text[:80])}"; nothing is done'
+        )
+    return int(digits, 16)
+
+
+def _load(path: Path) -> x509.Certificate:
+    file = one_line(str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise GatewayError(f"{file}: cannot be read: {exc.strerror}; nothing is done") from exc
+    load_one = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
+    try:
+        return load_one(data)
+    except ValueError as exc:
+        raise GatewayError(f"{file}: expected a certificate in PEM or DER; nothing is done") from exc
