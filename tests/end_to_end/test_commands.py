@@ -1,0 +1,121 @@
+"""An operator's word is in force while the CA has not published a thing."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.end_to_end.clients import Echo, client, echoes
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, refused
+from tests.end_to_end.test_processes import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+WHY = ("--reason", "keyCompromise", "--note", "lost")
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+def command(
+    name: str, config: Path, *arguments: str | Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """`tls-gateway NAME --config …` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", name, "--config", config, *arguments],
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done
+
+
+def end_of(connection: ssl.SSLSocket) -> float:
+    """When the gateway ends a connection, on the monotonic clock."""
+    # A reset is an end, too.
+    with suppress(ConnectionError, ssl.SSLError):
+        assert connection.recv(1) == b""
+    return time.monotonic()
+
+
+def is_refused(gateway: Gateway, ca: OpensslCa) -> bool:
+    """A verdict there is for sure, not a broken connection alone."""
+    return "certificate revoked" in refused(gateway.port, ca, "device")
+
+
+def test_a_certificate_is_revoked_at_once_kept_over_a_restart_and_taken_back(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as connection:
+            ended: list[float] = []
+            watch = threading.Thread(target=lambda: ended.append(end_of(connection)))
+            watch.start()
+            asked = time.monotonic()
+            # In this process: half a second of Python's start would hide what is measured.
+            done = CliRunner().invoke(
+                main,
+                ["revoke", "--config", str(config), "--cert", str(ca.cert("device")), *WHY],
+            )
+            answered = time.monotonic()
+            watch.join(TIMEOUT)
+            assert ended, "the connection of the revoked client lives"
+        assert "revoked and in force" in done.stdout
+        figures = f"answered after {1000 * (answered - asked):.1f} ms, "
+        figures += f"disconnected {1000 * (ended[0] - answered):+.1f} ms from the answer"
+        print(figures)  # noqa: T201 - what `pytest -rP` is asked for
+        assert is_refused(gateway, ca)
+    with Gateway(config, port) as gateway:
+        assert is_refused(gateway, ca)
+        [listed] = json.loads(command("revoked", config, "--json").stdout)
+        assert (listed["reason"], listed["note"]) == ("keyCompromise", "lost")
+        assert json.loads(command("status", config, "--json").stdout)["local_revocations"] == 1
+        command("unrevoke", config, "--cert", ca.cert("device"))
+        with client(port, ca) as connection:
+            assert echoes(connection)
+    with Gateway(config, port), client(port, ca) as connection:
+        assert echoes(connection)
+
+
+def test_refresh_brings_a_new_list_in_force_at_once(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    config.write_text(config.read_text().replace('refresh_interval = "1s"', 'refresh_interval = "1h"'))
+    url = f"{web.url}/ca.crl"
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as connection:
+            assert echoes(connection)
+        assert "unchanged" in command("refresh", config, url).stdout
+        ca.revoke("device")
+        ca.publish()
+        assert f"{url}: new list in force" in command("refresh", config, url).stdout
+        assert is_refused(gateway, ca)
+        (ca.web / "ca.crl").unlink()
+        assert "failed" in command("refresh", config, code=1).stderr
+
+
+def test_without_a_gateway_nothing_is_done_and_it_is_said(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, _port = configure(tmp_path, ca, web, echo.port)
+    said = command("revoke", config, "--cert", ca.cert("device"), code=1).stderr
+    assert "nobody is there; nothing is done" in said
+    assert said.count("\n") == 1
