@@ -81,8 +81,17 @@ def serve(path: Path, state_dir: Path | None) -> None:
 
 @main.command()
 @_config_options
-def check(path: Path, state_dir: Path | None) -> None:
-    """Find all that can be known of a configuration without listening; exit code 0 or 1."""
+@click.option(
+    "--client",
+    type=_FILE,
+    help="A client's certificate (PEM, CAs behind it): tell from the stored lists what becomes of it.",
+)
+@click.option("--listener", help="With --client: the one listener to ask about.")
+def check(path: Path, state_dir: Path | None, client: Path | None, listener: str | None) -> None:
+    """Find all that can be known of a configuration without listening; exit code 0 or 1.
+
+    With --client it is 0 when every listener that is asked about would let the client in.
+    """
     from gateway.supervisor import make_contexts  # noqa: PLC0415 - as above
 
     config, materials, warnings = _read(path, state_dir)
@@ -92,6 +101,13 @@ def check(path: Path, state_dir: Path | None) -> None:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     for warning in warnings:
         click.echo(f"{path}: warning: {warning}", err=True)
+    if client is not None:
+        from gateway import offline  # noqa: PLC0415 - as above
+
+        answer = offline.ask(config, materials, client, listener=listener)
+        for line in answer.lines:
+            click.echo(line)
+        sys.exit(0 if answer.let_in else 1)
     names = ", ".join(listener.name for listener in config.listeners)
     click.echo(f"{path}: good; listeners: {names}")
 

@@ -25,13 +25,12 @@ from gateway.log import get_logger
 from gateway.operations import Operations
 from gateway.publish import Update
 from gateway.revocation import crl, policy
-from gateway.revocation.authorities import Authorities
+from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
-from gateway.signature import certificate_fault
 from gateway.stapling import response
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.store import StateStore
@@ -88,7 +87,7 @@ class Control:
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
         self._limits = Limits()
-        self._tables = Tables(self._store, _authorities(post.materials), self)
+        self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
         self._learning = trio.Lock()
         self._follows_any = any(_follows(listener) for listener in post.config.listeners)
@@ -439,17 +438,6 @@ def _address_policy(cache: CrlCache) -> AddressPolicy:
     return AddressPolicy(
         allow=tuple(map(ipaddress.ip_network, cache.learnt_allow)), deny=(*denied, *DENIED_BY_DEFAULT)
     )
-
-
-def _authorities(materials: Sequence[ListenerMaterial]) -> Authorities:
-    """Of all listeners: those that issued themselves are trusted, and those that nobody else here issued."""
-    cas = dict.fromkeys(ca for material in materials for ca in material.client_cas)
-    subjects = {ca.subject for ca in cas if ca.subject != ca.issuer}
-    roots = [ca for ca in cas if ca.subject == ca.issuer and certificate_fault(ca, ca) is None]
-    known = {ca.subject for ca in roots} | subjects
-    anchors = [ca for ca in cas if ca in roots or ca.issuer not in known]
-    signers = [signer for material in materials for signer in material.crl_signers]
-    return Authorities(anchors, [*(ca for ca in cas if ca not in anchors), *signers])
 
 
 def _followed(

@@ -17,7 +17,7 @@ LAYERS = [
     {"cli"},
     {"cli_live"},
     {"demo"},
-    {"inspection"},
+    {"inspection", "offline"},
     {"supervisor"},
     {"worker", "control"},
     {"admin"},

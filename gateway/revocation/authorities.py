@@ -25,15 +25,16 @@ from gateway.revocation.known import read
 from gateway.signature import certificate_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cryptography import x509
 
+    from gateway.config.material import ListenerMaterial
     from gateway.names import CanonicalName
     from gateway.revocation.entities import Holder
     from gateway.revocation.known import Known
 
-__all__ = ["Authorities"]
+__all__ = ["Authorities", "trusted_by"]
 
 _MOST_CERTIFICATES = 4096
 _MOST_KEYS = 16
@@ -319,6 +320,17 @@ class Authorities:
                 shared[holders] = frozenset().union(*(identities[each] for each in holders))
             same[holder] = shared[holders]
         return same
+
+
+def trusted_by(materials: Sequence[ListenerMaterial]) -> Authorities:
+    """Of these listeners: anchors are CAs that issued themselves, and those that nobody else here issued."""
+    cas = dict.fromkeys(ca for material in materials for ca in material.client_cas)
+    subjects = {ca.subject for ca in cas if ca.subject != ca.issuer}
+    roots = [ca for ca in cas if ca.subject == ca.issuer and certificate_fault(ca, ca) is None]
+    known = {ca.subject for ca in roots} | subjects
+    anchors = [ca for ca in cas if ca in roots or ca.issuer not in known]
+    signers = [signer for material in materials for signer in material.crl_signers]
+    return Authorities(anchors, [*(ca for ca in cas if ca not in anchors), *signers])
 
 
 def _holder(issuer: IssuerId) -> Holder:

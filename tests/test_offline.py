@@ -1,0 +1,223 @@
+"""What is told of a client without asking it in: the same as would become of it, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+
+from gateway.store import StateStore, StoredCrl
+from tests.authority import DAY, HOUR, NOW, Authority, Credential, Revoked, extension
+from tests.test_cli import Place, only_line, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+POINT = "http://ca.example/part.crl"
+
+
+@pytest.fixture(scope="module")
+def root() -> Authority:
+    return Authority.root("Root")
+
+
+@pytest.fixture(scope="module")
+def sub(root: Authority) -> Authority:
+    return root.intermediate("Sub")
+
+
+class Desk(Place):
+    """A configuration whose lists are put into the state directory as the gateway would."""
+
+    def __init__(self, directory: Path, authority: Authority) -> None:
+        super().__init__(directory, authority)
+        self.url = f"file://{directory}/ca.crl"
+
+    def keep(self, crl: bytes, url: str | None = None, *, learnt: bool = False) -> None:
+        store = StateStore(self.state)
+        store.prepare()
+        store.save_crl(url or self.url, StoredCrl(crl, None, None, float(NOW), learnt=learnt))
+
+    def ask(self, client: Credential, *options: str) -> Result:
+        file = self.write("client.pem", client.chain_pem)
+        return run("check", "--config", self.config, "--client", file, *options)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, root: Authority) -> Desk:
+    return Desk(tmp_path, root)
+
+
+def told(result: Result, key: str) -> list[str]:
+    """The values of all lines with this key."""
+    lines = (line.partition(":") for line in result.output.splitlines())
+    return [value.strip() for name, _, value in lines if name == key]
+
+
+def test_a_good_client_would_be_let_in_and_its_list_is_named(desk: Desk, root: Authority) -> None:
+    desk.keep(root.crl(number=7))
+    result = desk.ask(root.issue("device"))
+    assert result.exit_code == 0
+    (words,) = told(result, "list")
+    assert words.startswith("CN=Root, number 7, all certificates, fresh until 20")
+    assert (told(result, "status"), told(result, "verdict")) == (["not revoked"], ["let in"])
+
+
+def test_a_revoked_client_is_told_since_when_and_why(desk: Desk, root: Authority) -> None:
+    client = root.issue("device")
+    desk.keep(root.crl([Revoked(client.serial, reason=1)]))
+    result = desk.ask(client)
+    assert result.exit_code == 1
+    (status,) = told(result, "status")
+    assert status.startswith("REVOKED since 20")
+    assert status.endswith(": keyCompromise")
+    assert told(result, "verdict") == ["refused: certificate_revoked"]
+
+
+def test_a_revoked_ca_refuses_whom_it_has_issued(desk: Desk, root: Authority, sub: Authority) -> None:
+    desk.keep(root.crl([Revoked(sub.serial)]))
+    desk.keep(sub.crl(), POINT, learnt=True)
+    result = desk.ask(sub.issue("device"))
+    assert result.exit_code == 1
+    assert told(result, "verdict") == ["refused: certificate_revoked (depth 1)"]
+
+
+def test_what_its_signer_loses_by_being_revoked_is_told(desk: Desk, root: Authority, sub: Authority) -> None:
+    desk.replace("[listeners.revocation]", '[listeners.revocation]\ncheck = "leaf"')
+    desk.keep(root.crl([Revoked(sub.serial)]))
+    desk.keep(sub.crl(), POINT, learnt=True)
+    result = desk.ask(sub.issue("device"))
+    assert told(result, "verdict") == ["refused: no_list"]
+    (note,) = told(result, "note")
+    assert note.startswith("the list of CN=Sub does not count: revoked on the path of its signer")
+
+
+@pytest.mark.parametrize(("check", "code", "asked"), [("leaf", 0, 1), ("chain", 1, 2)])
+def test_as_much_of_the_chain_is_told_of_as_the_listener_checks(
+    desk: Desk, root: Authority, sub: Authority, check: str, code: int, asked: int
+) -> None:
+    desk.replace("[listeners.revocation]", f'[listeners.revocation]\ncheck = "{check}"')
+    desk.keep(sub.crl(), POINT, learnt=True)
+    result = desk.ask(sub.issue("device"))
+    assert (result.exit_code, len(told(result, "certificate"))) == (code, asked)
+
+
+def test_a_client_without_a_list_is_refused_with_the_reason_of_the_log(
+    desk: Desk, root: Authority, sub: Authority
+) -> None:
+    desk.keep(root.crl())
+    result = desk.ask(sub.issue("device"))
+    assert result.exit_code == 1
+    assert told(result, "status") == ["covered by no list", "not revoked"]
+    assert told(result, "verdict") == ["refused: no_list"]
+
+
+@pytest.mark.parametrize(("policy", "code", "begins"), [("accept", 0, "let in"), ("wait", 1, "waits 15 s")])
+def test_the_policy_of_the_listener_decides(
+    desk: Desk, root: Authority, sub: Authority, policy: str, code: int, begins: str
+) -> None:
+    desk.replace("[listeners.revocation]", f'[listeners.revocation]\non_unavailable = "{policy}"')
+    desk.keep(root.crl())
+    result = desk.ask(sub.issue("device"))
+    assert result.exit_code == code
+    assert told(result, "verdict")[0].startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("grace", "code", "verdict"), [("0s", 1, "refused: list_expired"), ("2h", 0, "let in")]
+)
+def test_an_expired_list_counts_within_grace_alone(
+    desk: Desk, root: Authority, grace: str, code: int, verdict: str
+) -> None:
+    desk.replace("[listeners.revocation]", f'[listeners.revocation]\ngrace = "{grace}"')
+    desk.keep(root.crl(this_update=NOW - DAY, next_update=NOW - HOUR))
+    result = desk.ask(root.issue("device"))
+    assert (result.exit_code, told(result, "verdict")) == (code, [verdict])
+    assert "expired at 20" in told(result, "list")[0].lower()
+
+
+def partial(
+    reasons: frozenset[x509.ReasonFlags] | None, names: list[x509.GeneralName] | None = None
+) -> bytes:
+    point = x509.IssuingDistributionPoint(
+        full_name=names,
+        relative_name=None,
+        only_contains_user_certs=False,
+        only_contains_ca_certs=False,
+        only_some_reasons=reasons,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
+    return extension(point, critical=True)
+
+
+def test_the_reasons_that_no_list_covers_are_told(desk: Desk, root: Authority) -> None:
+    flags = frozenset(x509.ReasonFlags) - {
+        x509.ReasonFlags.superseded,
+        x509.ReasonFlags.unspecified,
+        x509.ReasonFlags.remove_from_crl,
+    }
+    desk.keep(root.crl(extensions=partial(flags)))
+    result = desk.ask(root.issue("device"))
+    assert result.exit_code == 1
+    assert told(result, "status") == ["covered by no list for superseded"]
+
+
+def test_a_list_of_another_distribution_point_is_not_told_of(desk: Desk, root: Authority) -> None:
+    crl = root.crl(extensions=partial(None, [x509.UniformResourceIdentifier(POINT)]))
+    desk.keep(crl)
+    assert told(desk.ask(root.issue("device")), "list") == []
+    result = desk.ask(root.issue("device", crl_urls=[POINT]))
+    assert result.exit_code == 0
+    assert f"of the distribution point {POINT}" in told(result, "list")[0]
+
+
+def test_a_stranger_is_untrusted(desk: Desk, root: Authority) -> None:
+    desk.keep(root.crl())
+    result = desk.ask(Authority.root("Stranger").issue("device"))
+    assert result.exit_code == 1
+    assert told(result, "verdict")[0].startswith("refused: untrusted: ")
+
+
+def test_a_client_that_has_expired_is_untrusted(desk: Desk, root: Authority) -> None:
+    desk.keep(root.crl())
+    result = desk.ask(root.issue("device", not_after=NOW - HOUR))
+    assert "expired" in told(result, "verdict")[0]
+
+
+def test_asking_changes_nothing_in_the_state_directory(desk: Desk, root: Authority) -> None:
+    desk.keep(root.crl())
+    (damaged,) = (desk.state / "crl").glob("*.der")
+    damaged.write_bytes(b"damaged")
+    before = {path: path.read_bytes() for path in desk.state.rglob("*") if path.is_file()}
+    desk.ask(root.issue("device"))
+    assert {path: path.read_bytes() for path in desk.state.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_state_directory_it_is_one_line(desk: Desk, root: Authority) -> None:
+    result = desk.ask(root.issue("device"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there is no state directory" in only_line(result.stderr)
+
+
+def test_without_lists_it_is_one_line(desk: Desk, root: Authority) -> None:
+    StateStore(desk.state).prepare()
+    result = desk.ask(root.issue("device"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no usable list is stored" in only_line(result.stderr)
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAA\n"])
+def test_a_file_that_is_no_certificate_is_one_line(desk: Desk, content: bytes) -> None:
+    result = run("check", "--config", desk.config, "--client", desk.write("odd.pem", content))
+    assert result.exit_code == 1
+    assert "expected certificates in PEM" in only_line(result.stderr)
+
+
+def test_a_listener_that_is_not_there_is_one_line(desk: Desk, root: Authority) -> None:
+    result = desk.ask(root.issue("device"), "--listener", "internal")
+    assert result.exit_code == 1
+    assert "expected one of external" in only_line(result.stderr)
