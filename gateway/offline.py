@@ -29,6 +29,7 @@ from gateway.errors import GatewayError
 from gateway.fetch import display_url
 from gateway.names import describe, issuer_id, printable, printable_der, reason_text
 from gateway.native import ALL_REASONS, Cover, Subjects, Table, TableMeta, VerdictKind, World, compile_table
+from gateway.revocation import local
 from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import parse_untrusted, verify_crl
 from gateway.revocation.known import find_extension
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from gateway.native import Verdict
     from gateway.revocation.coverage import Coverage, Listed, Stream
     from gateway.revocation.crl import Succession
+    from gateway.revocation.local import LocalRevocation
 
 # ReasonFlags (RFC 5280, section 4.2.1.13), bit by bit from 1 on.
 _REASONS = (
@@ -157,8 +159,9 @@ class _Office:
         ):
             urls += store.learnt_urls()
             self._learn(store.load_cas())
-        trio.run(self._install, store, list(dict.fromkeys(urls)))
-        if not self._lists:
+        by_hand = self._by_hand(store)
+        trio.run(self._install, store, list(dict.fromkeys(urls)), by_hand)
+        if not self._lists and not by_hand:
             why = "".join(f"; {note.partition(':')[2].strip()}" for note in self.notes)
             raise GatewayError(
                 f"{one_line(str(self._config.state_dir))}: no usable list is stored there, so that nothing"
@@ -176,8 +179,23 @@ class _Office:
         good = [ca for ca in candidates if every.paths(ca, self.now)]
         self._authorities = self._authorities.with_others(good)
 
-    async def _install(self, store: StateStore, urls: Sequence[str]) -> None:
+    def _by_hand(self, store: StateStore) -> tuple[LocalRevocation, ...]:
+        payload, problem = store.load_local()
+        try:
+            if problem is None:
+                return () if payload is None else local.decode(payload)
+        except GatewayError:
+            pass
+        # The problem's own words are about the copy.
+        self.notes.append(_line("note", "what was revoked by hand cannot be read, and does not count"))
+        return ()
+
+    async def _install(
+        self, store: StateStore, urls: Sequence[str], by_hand: tuple[LocalRevocation, ...]
+    ) -> None:
         tables = Tables(store, self._authorities, self, now=lambda: self.now)
+        if by_hand:
+            await tables.revoke_locally(local.entries(by_hand))
         for url in urls:
             shown = display_url(url)
             restored = await trio.to_thread.run_sync(store.load_crl, url)
@@ -199,7 +217,7 @@ class _Office:
         self.coverages = tuple(coverages)
         self.world.publish(cover for coverage in coverages for cover in coverage.covers())
 
-    def in_force(self, one: Listed, _succession: Succession) -> None:
+    def in_force(self, one: Listed, _before: Listed | None, _succession: Succession) -> None:
         """Remember what tables are of which list; `revocation.table.Observer`."""
         self._lists.append(one)
 
@@ -241,6 +259,8 @@ class _Office:
 
     def _words(self, coverage: Coverage, grace: float, *, revokes: bool) -> str:
         one = self._list_with(coverage.table.path)
+        if one is None:
+            return "revoked by hand in this gateway: `tls-gateway revoked` tells by whom"
         delta = None if coverage.delta is None else self._list_with(coverage.delta.path)
         until = f"fresh until {moment(coverage.next_update)}"
         if coverage.next_update == 0:
@@ -249,10 +269,11 @@ class _Office:
             until = f"EXPIRED at {moment(coverage.next_update)}"
         elif coverage.next_update < self.now:
             until = f"expired at {moment(coverage.next_update)}, within grace"
-        said = [f"number {one.number}" if one and one.number is not None else "without number"]
-        if one is not None:
-            said.insert(0, printable_der(one.issuer.name))
-            said.append(self._scopes[one.signature])
+        said = [
+            printable_der(one.issuer.name),
+            "without number" if one.number is None else f"number {one.number}",
+            self._scopes[one.signature],
+        ]
         if delta is not None:
             said.append(f"with delta {delta.number} of base {delta.base}")
         return ", ".join([*said, until, *(["has it"] if revokes else [])])
@@ -268,7 +289,7 @@ def _copy(state_dir: Path, directory: Path) -> None:
     if not state_dir.is_dir():
         raise GatewayError(f"{place}: there is no state directory: the gateway makes it when it runs")
     try:
-        for part in ("crl", "ca"):
+        for part in ("crl", "ca", "local"):
             if (state_dir / part).is_dir():
                 shutil.copytree(state_dir / part, directory / part, ignore=shutil.ignore_patterns(".new-*"))
     except OSError as exc:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 
+from gateway.names import issuer_name_der
+from gateway.revocation import local
+from gateway.revocation.local import LocalRevocation
 from gateway.store import StateStore, StoredCrl
 from tests.authority import DAY, HOUR, NOW, Authority, Credential, Revoked, extension
 from tests.test_cli import Place, only_line, run
@@ -221,3 +224,37 @@ def test_a_listener_that_is_not_there_is_one_line(desk: Desk, root: Authority) -
     result = desk.ask(root.issue("device"), "--listener", "internal")
     assert result.exit_code == 1
     assert "expected one of external" in only_line(result.stderr)
+
+
+def by_hand(desk: Desk, client: Credential) -> None:
+    store = StateStore(desk.state)
+    store.prepare()
+    issuer = issuer_name_der(client.cert)
+    one = LocalRevocation(issuer, client.serial, "keyCompromise", NOW - DAY, "operator")
+    store.save_local(local.encode((one,)))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_was_revoked_by_hand_is_told_as_such_with_a_list_and_without(
+    desk: Desk, root: Authority, listed: bool
+) -> None:
+    client = root.issue("device")
+    by_hand(desk, client)
+    if listed:
+        desk.keep(root.crl())
+    result = desk.ask(client)
+    (words,) = (each for each in told(result, "list") if not each.startswith("CN=Root, number"))
+    assert words.startswith("revoked by hand in this gateway")
+    assert told(result, "status")[0].startswith("REVOKED since 20")
+    assert told(result, "verdict") == ["refused: certificate_revoked"]
+
+
+def test_damaged_revocations_by_hand_are_told_of_and_stay_where_they_are(desk: Desk, root: Authority) -> None:
+    desk.keep(root.crl())
+    client = root.issue("device")
+    by_hand(desk, client)
+    (file,) = (desk.state / "local").iterdir()
+    file.write_bytes(file.read_bytes().replace(b"operator", b"OPERATOR"))
+    result = desk.ask(client)
+    assert "what was revoked by hand cannot be read, and does not count" in told(result, "note")
+    assert [each.name for each in (desk.state / "local").iterdir()] == [file.name]
