@@ -83,21 +83,21 @@ def _crl(header: crl.UnverifiedCrl, limit: int | None) -> Iterator[str]:
         table = Table(fd)
     finally:
         os.close(fd)
-    yield _line("kind", "certificate revocation list (RFC 5280)")
-    yield _line("signature", _NOT_VERIFIED)
-    yield _line("issuer", printable(header.issuer))
+    yield line("kind", "certificate revocation list (RFC 5280)")
+    yield line("signature", _NOT_VERIFIED)
+    yield line("issuer", printable(header.issuer))
     if header.authority_key_id is not None:
-        yield _line("issuer key id", header.authority_key_id.hex().upper())
+        yield line("issuer key id", header.authority_key_id.hex().upper())
     yield from _dates(header.number, header.this_update, header.next_update)
     for extension in header.extensions:
         if isinstance(extension.value, x509.DeltaCRLIndicator):
-            yield _line("delta of", str(extension.value.crl_number))
+            yield line("delta of", str(extension.value.crl_number))
         elif isinstance(extension.value, x509.IssuingDistributionPoint):
-            yield _line("scope", _scope(extension.value))
+            yield line("scope", _scope(extension.value))
         elif not isinstance(extension.value, x509.CRLNumber | x509.AuthorityKeyIdentifier):
             critical = ", critical" if extension.critical else ""
             name = type(extension.value).__name__
-            yield _line("extension", f"{extension.oid.dotted_string} ({name}{critical})")
+            yield line("extension", f"{extension.oid.dotted_string} ({name}{critical})")
     yield from _entries(table, limit)
 
 
@@ -130,28 +130,28 @@ def _table(data: bytes, limit: int | None) -> Iterator[str]:
     finally:
         os.close(fd)
     meta = table.meta
-    yield _line("kind", "revocation table of tls-gateway")
-    yield _line("signature", "NOT verified here: it was when the gateway wrote this; the checksum is right")
-    yield _line("issuer", printable_der(meta.issuer_name))
-    yield _line("issuer key", f"SHA-256 {hashlib.sha256(meta.issuer_key).hexdigest()}")
+    yield line("kind", "revocation table of tls-gateway")
+    yield line("signature", "NOT verified here: it was when the gateway wrote this; the checksum is right")
+    yield line("issuer", printable_der(meta.issuer_name))
+    yield line("issuer key", f"SHA-256 {hashlib.sha256(meta.issuer_key).hexdigest()}")
     yield from _dates(meta.number, meta.this_update, meta.next_update)
     yield from _entries(table, limit)
 
 
 def _dates(number: int | None, this_update: int, next_update: int) -> Iterator[str]:
-    yield _line("number", "none" if number is None else str(number))
-    yield _line("this update", moment(this_update))
-    yield _line("next update", _until(next_update) if next_update else "none: it never expires")
+    yield line("number", "none" if number is None else str(number))
+    yield line("this update", moment(this_update))
+    yield line("next update", _until(next_update) if next_update else "none: it never expires")
 
 
 def _entries(table: Table, limit: int | None) -> Iterator[str]:
     """The serials in ascending order: a table has them in the order of its lookups."""
-    yield _line("entries", str(len(table)))
+    yield line("entries", str(len(table)))
     shown = sorted(table) if limit is None else heapq.nsmallest(limit, table)
     for serial, entry in shown:
-        yield _line("revoked", _revoked(serial, entry))
+        yield line("revoked", _revoked(serial, entry))
     if len(shown) < len(table):
-        yield _line("revoked", f"and {len(table) - len(shown)} more")
+        yield line("revoked", f"and {len(table) - len(shown)} more")
 
 
 def _revoked(serial: int, entry: Entry) -> str:
@@ -177,34 +177,34 @@ def _response(response: ocsp.OCSPResponse) -> Iterator[str]:
 
 
 def _response_lines(response: ocsp.OCSPResponse) -> Iterator[str]:
-    yield _line("kind", "OCSP response (RFC 6960)")
+    yield line("kind", "OCSP response (RFC 6960)")
     status = response.response_status
-    yield _line("status", _RESPONSE_STATUS[status])
+    yield line("status", _RESPONSE_STATUS[status])
     if status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         return
-    yield _line("signature", _NOT_VERIFIED)
+    yield line("signature", _NOT_VERIFIED)
     if response.responder_name is not None:
-        yield _line("responder", printable(response.responder_name))
+        yield line("responder", printable(response.responder_name))
     else:
-        yield _line("responder", f"key with SHA-1 {(response.responder_key_hash or b'').hex().upper()}")
-    yield _line("produced at", _moment(response.produced_at_utc))
+        yield line("responder", f"key with SHA-1 {(response.responder_key_hash or b'').hex().upper()}")
+    yield line("produced at", _moment(response.produced_at_utc))
     for certificate in response.certificates:
         serial = serial_hex(certificate.serial_number)
-        yield _line("certificate", f"{printable(certificate.subject)} (serial {serial})")
+        yield line("certificate", f"{printable(certificate.subject)} (serial {serial})")
     for single in response.responses:
         yield from _single(single)
 
 
 def _single(single: ocsp.OCSPSingleResponse) -> Iterator[str]:
-    yield _line("serial", serial_hex(single.serial_number))
-    yield _line("cert status", _STATUS[single.certificate_status])
+    yield line("serial", serial_hex(single.serial_number))
+    yield line("cert status", _STATUS[single.certificate_status])
     if single.revocation_time_utc is not None:
-        yield _line("revoked at", _moment(single.revocation_time_utc))
+        yield line("revoked at", _moment(single.revocation_time_utc))
         reason = single.revocation_reason
-        yield _line("reason", "no reason given" if reason is None else reason.value)
-    yield _line("this update", _moment(single.this_update_utc))
+        yield line("reason", "no reason given" if reason is None else reason.value)
+    yield line("this update", _moment(single.this_update_utc))
     next_update = single.next_update_utc
-    yield _line("next update", "none" if next_update is None else _until(int(next_update.timestamp())))
+    yield line("next update", "none" if next_update is None else _until(int(next_update.timestamp())))
 
 
 def _until(next_update: int) -> str:
@@ -215,7 +215,8 @@ def _moment(when: datetime) -> str:
     return moment(int(when.timestamp()))
 
 
-def _line(key: str, value: str) -> str:
+def line(key: str, value: str) -> str:
+    """One line, its value in the column that all values begin in."""
     return f"{key + ':':<15}{value}"
 
 

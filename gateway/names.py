@@ -38,8 +38,7 @@ _REMEMBERED = 4096
 CanonicalName: TypeAlias = "tuple[frozenset[tuple[str, str | bytes]], ...] | bytes"
 """RDN by RDN, each a set of attribute types and values; the octets of a Name that cannot be read."""
 
-# CRLReason (RFC 5280, section 5.3.1); 7 is not used.
-_REASONS = {
+REASONS = {
     0: "unspecified",
     1: "keyCompromise",
     2: "cACompromise",
@@ -51,6 +50,7 @@ _REASONS = {
     9: "privilegeWithdrawn",
     10: "aACompromise",
 }
+"""Codes and names of CRLReason (RFC 5280, section 5.3.1); 7 is not used."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def serial_hex(serial: int) -> str:
 
 def reason_text(code: int) -> str:
     """The name of a CRLReason; one that is not given (-1) means unspecified (RFC 5280, section 5.3.1)."""
-    return _REASONS[0] if code < 0 else _REASONS.get(code, f"reason {code}")
+    return REASONS[0] if code < 0 else REASONS.get(code, f"reason {code}")
 
 
 def _escape(character: str) -> str:

@@ -27,6 +27,7 @@ from gateway import der
 from gateway.config.values import one_line
 from gateway.errors import GatewayError
 from gateway.fetch import display_url
+from gateway.inspection import line
 from gateway.names import describe, issuer_id, printable, printable_der, reason_text
 from gateway.native import ALL_REASONS, Cover, Subjects, Table, TableMeta, VerdictKind, World, compile_table
 from gateway.revocation import local
@@ -34,6 +35,7 @@ from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import parse_untrusted, verify_crl
 from gateway.revocation.known import find_extension
 from gateway.revocation.policy import moment
+from gateway.revocation.scope import REASON_FLAGS
 from gateway.revocation.table import Tables
 from gateway.store import StateStore
 
@@ -48,22 +50,6 @@ if TYPE_CHECKING:
     from gateway.revocation.crl import Succession
     from gateway.revocation.local import LocalRevocation
 
-# ReasonFlags (RFC 5280, section 4.2.1.13), bit by bit from 1 on.
-_REASONS = (
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "certificateHold",
-    "privilegeWithdrawn",
-    "aACompromise",
-)
-_SUBJECTS = {
-    Subjects.ALL: "all certificates",
-    Subjects.USERS: "end entities alone",
-    Subjects.CAS: "CAs alone",
-}
 _REFUSED = {
     VerdictKind.REVOKED: "certificate_revoked",
     VerdictKind.NO_LIST: "no_list",
@@ -104,12 +90,12 @@ def ask(
         if any(_looks_up(each) for each, _ in doors):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tls-gateway-check-")))
             office.load(directory)
-        lines = [_line("client", _both(client[0])), *office.notes]
+        lines = [line("client", _both(client[0])), *office.notes]
         let_in = True
         for each, material in doors:
             good, told = _at_listener(office, each, material, client)
             let_in = let_in and good
-            lines += ["", _line("listener", each.name), *told]
+            lines += ["", line("listener", each.name), *told]
     return Answer(let_in, lines)
 
 
@@ -140,7 +126,7 @@ class _Office:
         self.coverages: tuple[Coverage, ...] = ()
         self.learnt: list[x509.Certificate] = []
         self.notes: list[str] = []
-        self._config = config
+        self.config = config
         self._brought = brought
         self._authorities = trusted_by(materials)
         self._lists: list[Listed] = []
@@ -149,13 +135,13 @@ class _Office:
 
     def load(self, directory: Path) -> None:
         """Copy the state directory to `directory` and put its lists in force. Raises GatewayError."""
-        _copy(self._config.state_dir, directory)
+        _copy(self.config.state_dir, directory)
         store = StateStore(directory)
         store.prepare()
-        urls = [url for each in self._config.listeners for url in each.revocation.crl_urls]
+        urls = [url for each in self.config.listeners for url in each.revocation.crl_urls]
         # As in control: what was learnt counts only where any listener follows distribution points.
         if any(
-            _looks_up(each) and each.revocation.follow_distribution_points for each in self._config.listeners
+            _looks_up(each) and each.revocation.follow_distribution_points for each in self.config.listeners
         ):
             urls += store.learnt_urls()
             self._learn(store.load_cas())
@@ -164,7 +150,7 @@ class _Office:
         if not self._lists and not by_hand:
             why = "".join(f"; {note.partition(':')[2].strip()}" for note in self.notes)
             raise GatewayError(
-                f"{one_line(str(self._config.state_dir))}: no usable list is stored there, so that nothing"
+                f"{one_line(str(self.config.state_dir))}: no usable list is stored there, so that nothing"
                 f" can be said; the gateway fetches them when it runs{why}"
             )
 
@@ -173,7 +159,7 @@ class _Office:
             try:
                 self.learnt.append(x509.load_der_x509_certificate(ca))
             except ValueError:
-                self.notes.append(_line("note", "a CA in the state directory cannot be read: left out"))
+                self.notes.append(line("note", "a CA in the state directory cannot be read: left out"))
         candidates = [*self.learnt, *self._brought]
         every = self._authorities.with_others(candidates)
         good = [ca for ca in candidates if every.paths(ca, self.now)]
@@ -187,7 +173,7 @@ class _Office:
         except GatewayError:
             pass
         # The problem's own words are about the copy.
-        self.notes.append(_line("note", "what was revoked by hand cannot be read, and does not count"))
+        self.notes.append(line("note", "what was revoked by hand cannot be read, and does not count"))
         return ()
 
     async def _install(
@@ -203,14 +189,14 @@ class _Office:
                 found = "no list is stored"
                 if restored.problem is not None:
                     found = "the stored list is damaged, or just being replaced"
-                self.notes.append(_line("note", f"{shown}: {found}"))
+                self.notes.append(line("note", f"{shown}: {found}"))
                 continue
             try:
                 verified = verify_crl(restored.crl.der, tables.authorities, now=self.now)
                 self._scopes[verified.signature] = _scope_words(verified.der)
                 await tables.install(verified)
             except GatewayError as exc:
-                self.notes.append(_line("note", f"{shown}: the stored list is not used: {exc}"))
+                self.notes.append(line("note", f"{shown}: the stored list is not used: {exc}"))
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Take over what is in force; `revocation.table.Observer`."""
@@ -224,7 +210,7 @@ class _Office:
     def left_out(self, stream: Stream, reason: str) -> None:
         """Tell of it; `revocation.table.Observer`."""
         name = min(printable_der(issuer.name) for issuer in stream.issuer)
-        self.notes.append(_line("note", f"the list of {name} does not count: {reason}"))
+        self.notes.append(line("note", f"the list of {name} does not count: {reason}"))
 
     def judge(self, certificate: x509.Certificate, issuer: IssuerId, grace: float) -> Verdict:
         """What all lists say of one certificate."""
@@ -251,7 +237,7 @@ class _Office:
             # a list of all other reasons leaves?
             reasons = sum(
                 bit
-                for bit in (1 << number for number in range(1, len(_REASONS) + 1))
+                for bit in (1 << number for number in range(1, len(REASON_FLAGS) + 1))
                 if not revokes and verdict(_all_but(bit, issuer, nothing)) is not VerdictKind.NO_LIST
             )
             if revokes or reasons:
@@ -306,21 +292,21 @@ def _at_listener(
 ) -> tuple[bool, list[str]]:
     """Whether the listener lets the client in, and why."""
     if listener.verify == "none":
-        return True, [_line("verdict", "let in: no client certificate is asked for")]
+        return True, [line("verdict", "let in: no client certificate is asked for")]
     lines: list[str] = []
     chain = _chain(material.client_cas, client[0], client[1:])
     if isinstance(chain, str) and office.learnt:
         found = _chain(material.client_cas, client[0], [*client[1:], *office.learnt])
         if not isinstance(found, str):
             lines.append(
-                _line("note", "the file lacks a CA that is known from others: the client has to send it")
+                line("note", "the file lacks a CA that is known from others: the client has to send it")
             )
             chain = found
     if isinstance(chain, str):
-        return False, [_line("verdict", f"refused: untrusted: {chain}")]
+        return False, [line("verdict", f"refused: untrusted: {chain}")]
     revocation = listener.revocation
     if revocation.check == "off":
-        return True, [*lines, _line("verdict", "let in: its chain is good, and revocation is not checked")]
+        return True, [*lines, line("verdict", "let in: its chain is good, and revocation is not checked")]
     pairs = list(pairwise(chain))
     if revocation.check == "leaf":
         pairs = pairs[:1]
@@ -331,9 +317,9 @@ def _at_listener(
         if verdict.kind > worst:
             worst, depth = verdict.kind, number
     if not pairs:
-        lines.append(_line("certificate", f"{describe(chain[0])} is trusted itself: no list covers it"))
+        lines.append(line("certificate", f"{describe(chain[0])} is trusted itself: no list covers it"))
     let_in, words = _decide(worst, depth, revocation, office)
-    return let_in, [*lines, _line("verdict", words)]
+    return let_in, [*lines, line("verdict", words)]
 
 
 def _chain(
@@ -360,10 +346,10 @@ def _certificate(
     office: _Office, certificate: x509.Certificate, issuer: IssuerId, grace: float
 ) -> tuple[Verdict, list[str]]:
     verdict = office.judge(certificate, issuer, grace)
-    lines = [_line("certificate", _both(certificate))]
+    lines = [line("certificate", _both(certificate))]
     covered = 0
     for words, reasons in office.lists_of(certificate, issuer, grace):
-        lines.append(_line("list", words))
+        lines.append(line("list", words))
         covered |= reasons
     match verdict.kind:
         case VerdictKind.REVOKED:
@@ -378,7 +364,7 @@ def _certificate(
             status = "covered by no list"
         case _:
             status = "not revoked"
-    return verdict, [*lines, _line("status", status)]
+    return verdict, [*lines, line("status", status)]
 
 
 def _decide(kind: VerdictKind, depth: int, revocation: Revocation, office: _Office) -> tuple[bool, str]:
@@ -389,7 +375,7 @@ def _decide(kind: VerdictKind, depth: int, revocation: Revocation, office: _Offi
         return False, f"refused: {reason}"
     if revocation.on_unavailable == "accept":
         return True, f'let in unchecked, because on_unavailable is "accept": {reason}'
-    seconds = office._config.crl_cache.http_timeout  # noqa: SLF001 - of this module
+    seconds = office.config.crl_cache.http_timeout
     return False, f'waits {seconds:g} s for a list, because on_unavailable is "wait"; then refused: {reason}'
 
 
@@ -399,12 +385,11 @@ def _scope_words(crl: bytes) -> str:
     point = find_extension(header.extensions, x509.IssuingDistributionPoint)
     if point is None:
         return "all certificates"
-    subjects = Subjects.ALL
+    said = ["all certificates"]
     if point.only_contains_user_certs:
-        subjects = Subjects.USERS
+        said = ["end entities alone"]
     if point.only_contains_ca_certs:
-        subjects = Subjects.CAS
-    said = [_SUBJECTS[subjects]]
+        said = ["CAs alone"]
     if point.full_name is not None:
         said.append("of the distribution point " + " or ".join(map(_general_name, point.full_name)))
     if point.relative_name is not None:
@@ -421,7 +406,7 @@ def _general_name(name: x509.GeneralName) -> str:
 
 
 def _reason_words(mask: int) -> str:
-    return ", ".join(name for bit, name in enumerate(_REASONS, 1) if mask >> bit & 1)
+    return ", ".join(flag.value for bit, flag in enumerate(REASON_FLAGS, 1) if mask >> bit & 1)
 
 
 def _all_but(reason: int, issuer: IssuerId, nothing: Table) -> Cover:
@@ -440,7 +425,3 @@ def _empty_table() -> Table:
 
 def _both(certificate: x509.Certificate) -> str:
     return f"{describe(certificate)} of {printable(certificate.issuer)}"
-
-
-def _line(key: str, value: str) -> str:
-    return f"{key + ':':<15}{value}"

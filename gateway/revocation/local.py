@@ -10,7 +10,7 @@ import datetime as dt
 
 import msgspec
 
-from gateway import der
+from gateway import der, names
 from gateway.errors import CrlError
 from gateway.names import canonical_name
 
@@ -25,17 +25,7 @@ _LONGEST_NOTE = 500
 # The end of the year 9999: GeneralizedTime has four digits.
 _LAST_MOMENT = 253_402_300_799
 
-REASONS = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "certificateHold": 6,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
-}
+REASONS = {name: code for code, name in names.REASONS.items() if name != "removeFromCRL"}
 """Names and codes of CRLReason (RFC 5280, section 5.3.1); removeFromCRL revokes nothing."""
 
 
@@ -105,10 +95,10 @@ def entries(revocations: tuple[LocalRevocation, ...]) -> dict[bytes, bytes]:
 
     Issuers that compare equal are one, under the name that came first.
     """
-    names = {canonical_name(each.issuer): each.issuer for each in reversed(revocations)}
+    first = {canonical_name(each.issuer): each.issuer for each in reversed(revocations)}
     found: dict[bytes, bytes] = {}
     for each in revocations:
-        name = names[canonical_name(each.issuer)]
+        name = first[canonical_name(each.issuer)]
         found[name] = found.get(name, b"") + _entry(each)
     return found
 

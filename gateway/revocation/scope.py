@@ -21,8 +21,7 @@ _STRINGS: dict[type[x509.GeneralName], int] = {
     x509.DNSName: 0x82,
     x509.UniformResourceIdentifier: 0x86,
 }
-# ReasonFlags (section 4.2.1.13): bit by bit from 1 on.
-_FLAGS = (
+REASON_FLAGS = (
     x509.ReasonFlags.key_compromise,
     x509.ReasonFlags.ca_compromise,
     x509.ReasonFlags.affiliation_changed,
@@ -32,6 +31,7 @@ _FLAGS = (
     x509.ReasonFlags.privilege_withdrawn,
     x509.ReasonFlags.aa_compromise,
 )
+"""ReasonFlags (section 4.2.1.13), bit by bit from 1 on."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,9 @@ def read_scope(point: x509.IssuingDistributionPoint, issuer_der: bytes) -> Scope
         subjects = Subjects.USERS
     if point.only_contains_ca_certs:
         subjects = Subjects.CAS
-    some = point.only_some_reasons
-    reasons = (
-        ALL_REASONS if some is None else sum(1 << bit for bit, flag in enumerate(_FLAGS, 1) if flag in some)
-    )
+    reasons = ALL_REASONS
+    if (some := point.only_some_reasons) is not None:
+        reasons = sum(1 << bit for bit, flag in enumerate(REASON_FLAGS, 1) if flag in some)
     points = frozenset(_points(point, issuer_der))
     if not points and (point.full_name is not None or point.relative_name is not None):
         raise CrlError("covers a distribution point whose name is of a kind that is not known")

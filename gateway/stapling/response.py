@@ -21,7 +21,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from gateway import der as encoding
 from gateway.errors import StapleError
-from gateway.names import issuer_id, issuer_name_der, printable_der, reason_text, serial_hex
+from gateway.names import issuer_id, issuer_name_der, printable_der, serial_hex
 from gateway.signature import certificate_fault, find_fault
 
 if TYPE_CHECKING:
@@ -45,19 +45,6 @@ _NO_ANSWER = {
     ocsp.OCSPResponseStatus.TRY_LATER: "tryLater",
     ocsp.OCSPResponseStatus.SIG_REQUIRED: "sigRequired: it wants signed requests, which are not supported",
     ocsp.OCSPResponseStatus.UNAUTHORIZED: "unauthorized: it does not answer for this issuer",
-}
-
-_REASON_CODES = {
-    x509.ReasonFlags.unspecified: 0,
-    x509.ReasonFlags.key_compromise: 1,
-    x509.ReasonFlags.ca_compromise: 2,
-    x509.ReasonFlags.affiliation_changed: 3,
-    x509.ReasonFlags.superseded: 4,
-    x509.ReasonFlags.cessation_of_operation: 5,
-    x509.ReasonFlags.certificate_hold: 6,
-    x509.ReasonFlags.remove_from_crl: 8,
-    x509.ReasonFlags.privilege_withdrawn: 9,
-    x509.ReasonFlags.aa_compromise: 10,
 }
 
 
@@ -268,7 +255,7 @@ def _check_single(single: ocsp.OCSPSingleResponse, now: int) -> tuple[int, int]:
     if single.certificate_status is ocsp.OCSPCertStatus.REVOKED:
         when = single.revocation_time_utc
         reason = single.revocation_reason
-        text = reason_text(-1 if reason is None else _REASON_CODES[reason])
+        text = "unspecified" if reason is None else reason.value
         raise StapleError(
             f"the certificate is revoked since {when:%Y-%m-%dT%H:%M:%SZ} (reason {text})", revoked=True
         )
