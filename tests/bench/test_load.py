@@ -252,7 +252,8 @@ def test_a_storm_connects_all_clients_and_keeps_them(site: LoadSite, material: M
         result = run(site, server, Plan("storm", connections=50))
     assert (result.done, result.failed) == (50, {})
     assert server.most_open == 50
-    assert result.latency_us["max"] <= result.seconds * 1e6
+    # One microsecond: the report rounds seconds to it.
+    assert result.latency_us["max"] <= result.seconds * 1e6 + 1
 
 
 def test_until_closed_measures_when_the_server_closed_each(site: LoadSite, material: Material) -> None:
