@@ -120,7 +120,7 @@ class Control:
     async def _work(self) -> None:
         await trio.to_thread.run_sync(self._store.prepare)
         await self._begin()
-        await trio.to_thread.run_sync(self._tables.sweep)
+        await self._tables.sweep()
         while True:
             await trio.sleep(_LOOK_AGAIN)
             await self._tables.look_again()

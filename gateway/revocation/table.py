@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from contextlib import asynccontextmanager
+from collections import deque
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -35,6 +36,8 @@ _EMPTY = TableMeta(b"", b"", b"", None, 0, 0)
 _DIRECTORY_NAME = 0xA4
 # Each issuer of an indirect list has a table, and so a file.
 _MOST_ISSUERS = 1000
+# Seconds for which a table of what is revoked locally stays behind: a worker may be about to open it.
+_LINGER = 5.0
 
 
 class TableStore(Protocol):
@@ -84,6 +87,7 @@ class Tables:
         self._lists: dict[Stream, Listed] = {}
         self._previous: dict[Stream, Listed] = {}
         self._local: dict[CanonicalName, TableFile] = {}
+        self._retired: deque[tuple[float, Path]] = deque()
         self._left_out: dict[Stream, str] = {}
         self._lock = trio.Lock()
         self._batched = False
@@ -170,33 +174,55 @@ class Tables:
             grouped: dict[CanonicalName, bytes] = {}
             for name, content in entries.items():
                 grouped[canonical_name(name)] = grouped.get(canonical_name(name), b"") + content
-            before = self._local
-            self._local = await trio.to_thread.run_sync(self._compile_local, grouped)
-            await self._put_in_force(self._lists)
-            kept = {file.path for file in self._local.values()}
-            for file in before.values():
-                if file.path not in kept:
-                    file.path.unlink(missing_ok=True)
+            new, before = await trio.to_thread.run_sync(self._compile_local, grouped), self._local
+            retired = new
+            try:
+                await self._put_in_force(self._lists, new)
+                retired = before
+            finally:
+                now = trio.current_time()
+                self._retired.extend((now, file.path) for file in retired.values())
+                self._remove_retired(now - _LINGER)
 
-    def sweep(self) -> None:
-        """Remove the tables that nothing in force is made of: of CAs that are trusted no longer. Blocking."""
-        self._store.sweep_tables(self._kept())
+    def _remove_retired(self, until: float) -> None:
+        kept = self._kept()
+        while self._retired and self._retired[0][0] <= until:
+            _, path = self._retired.popleft()
+            if path not in kept:
+                # What cannot be removed now is swept at the next start.
+                with suppress(OSError):
+                    path.unlink()
 
-    async def _put_in_force(self, lists: dict[Stream, Listed]) -> None:
-        resolution = await trio.to_thread.run_sync(self._resolve, lists)
-        self._lists = lists
+    async def sweep(self) -> None:
+        """Remove the tables that nothing in force is made of: of CAs that are trusted no longer.
+
+        Raises:
+            StoreError: one cannot be removed.
+        """
+        # Nothing may be compiled meanwhile: it would be taken for one of those.
+        async with self._lock:
+            await trio.to_thread.run_sync(self._store.sweep_tables, self._kept())
+
+    async def _put_in_force(
+        self, lists: dict[Stream, Listed], local: dict[CanonicalName, TableFile] | None = None
+    ) -> None:
+        local = self._local if local is None else local
+        resolution = await trio.to_thread.run_sync(self._resolve, lists, local)
+        self._lists, self._local = lists, local
         for stream, reason in resolution.left_out.items():
             if stream not in self._left_out:
                 self._observer.left_out(stream, reason)
         self._left_out = dict(resolution.left_out)
         self._observer.published(resolution.coverages)
 
-    def _resolve(self, lists: Mapping[Stream, Listed]) -> Resolution:
-        local = tuple(self._local_coverages())
-        return resolve(lists.values(), self.authorities, now=int(self._now()), local=local)
+    def _resolve(
+        self, lists: Mapping[Stream, Listed], local: Mapping[CanonicalName, TableFile]
+    ) -> Resolution:
+        coverages = tuple(self._local_coverages(local))
+        return resolve(lists.values(), self.authorities, now=int(self._now()), local=coverages)
 
-    def _local_coverages(self) -> Iterable[Coverage]:
-        for name, file in self._local.items():
+    def _local_coverages(self, local: Mapping[CanonicalName, TableFile]) -> Iterable[Coverage]:
+        for name, file in local.items():
             issuers = [
                 identity
                 for identity in self.authorities.identities()

@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
-from gateway.errors import CrlError, StoreError
+from gateway.errors import CrlError, StoreError, TableError
 from gateway.native import Table
 from gateway.revocation import table as table_module
 from gateway.revocation.authorities import Authorities
@@ -19,6 +20,8 @@ from tests.authority import NOW, Authority, Revoked, tlv
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from trio.testing import MockClock
 
     from gateway.revocation.coverage import Coverage, Listed, Stream
 
@@ -224,16 +227,68 @@ async def test_an_older_list_is_taken_once_the_newer_one_has_expired_and_it_is_t
         await process.tables.install(crl(5, number=5))
 
 
+NAME = CA.cert.subject.public_bytes()
+
+
+def entry(serial: int) -> bytes:
+    return tlv(0x30, tlv(0x02, bytes([serial])), tlv(0x17, b"260101000000Z"))
+
+
+def revoked(process: Process) -> list[set[int]]:
+    """What is in force, table by table."""
+    return [serials(coverage.table.path) for coverage in process.told[-1]]
+
+
 async def test_what_is_revoked_locally_needs_no_list_and_covers_nothing(tmp_path: Path) -> None:
     process = Process(tmp_path)
-    entry = tlv(0x30, tlv(0x02, b"\x07"), tlv(0x17, b"260101000000Z"))
-    await process.tables.revoke_locally({CA.cert.subject.public_bytes(): entry})
+    await process.tables.revoke_locally({NAME: entry(7)})
     [coverage] = process.told[-1]
     assert serials(coverage.table.path) == {7}
     assert [cover.reasons for cover in coverage.covers()] == [0]
     await process.tables.revoke_locally({})
     assert process.told[-1] == ()
+
+
+async def test_a_table_of_what_was_revoked_locally_outlives_its_successor_for_a_while(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A worker may be about to open it, however fast an operator revokes."""
+    process = Process(tmp_path)
+    for serial in range(1, 4):
+        await process.tables.revoke_locally({NAME: entry(serial)})
+    assert len(process.files()) == 3
+    await trio.sleep(table_module._LINGER)
+    await process.tables.revoke_locally({NAME: entry(3) + entry(4)})
+    assert {frozenset(serials(path)) for path in process.files()} == {frozenset({3}), frozenset({3, 4})}
+    await trio.sleep(table_module._LINGER)
+    await process.tables.revoke_locally({})
+    await trio.sleep(table_module._LINGER)
+    await process.tables.revoke_locally({})
     assert process.files() == set()
+
+
+async def test_what_could_not_be_put_in_force_is_not_put_in_force_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    process = Process(tmp_path)
+    await process.tables.revoke_locally({NAME: entry(5)})
+    kept = process.files()
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise TableError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(table_module, "resolve", fail)
+        with pytest.raises(TableError):
+            await process.tables.revoke_locally({NAME: entry(5) + entry(6)})
+    await process.tables.look_again()
+    assert revoked(process) == [{5}]
+    await process.tables.install(crl(8))
+    assert revoked(process) == [{8}, {5}]
+    # What was made of it is gone in the end, and what is in force is not.
+    await trio.sleep(table_module._LINGER)
+    await process.tables.revoke_locally({NAME: entry(5)})
+    assert process.files() == kept | set(process.paths)
 
 
 async def test_what_is_installed_in_a_batch_is_told_of_once_at_its_end(tmp_path: Path) -> None:
