@@ -45,7 +45,6 @@ static void judge_resumed(gw_conn *conn) {
     if (known->chain == NULL) {
       known->verdict = (gw_verdict){
           .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_OUT_OF_MEM, .entry = {.reason = -1}};
-      known->leaf_der = gw_x509_der(leaf, &known->leaf_der_length);
     }
     (void)gw_conn_judge(conn); /* which leaves the verdict be where there is no chain */
     gw_verdict_count(known->listener, &known->verdict);
@@ -107,17 +106,8 @@ int gw_conn_judge(gw_conn *conn) {
   gw_snapshot *snapshot = gw_world_snapshot(gw_listener_world(known->listener));
   (void)gw_chain_judge(known->listener, snapshot, known->chain, time(NULL), &known->verdict);
   gw_snapshot_free(snapshot);
-  /* The client's certificate is kept for the log where the verdict needs explaining. */
-  if (known->verdict.verdict == GW_VERDICT_GOOD) {
-    free(known->leaf_der);
-    known->leaf_der = NULL;
-    known->leaf_der_length = 0;
-    return 1;
-  }
-  if (known->leaf_der == NULL) {
-    known->leaf_der = gw_conn_leaf(conn, &known->leaf_der_length);
-  }
-  return known->verdict.let_in && gw_listener_rules(known->listener)->on_unavailable == GW_UNAVAILABLE_ACCEPT;
+  int waits = gw_listener_rules(known->listener)->on_unavailable == GW_UNAVAILABLE_WAIT;
+  return known->verdict.verdict == GW_VERDICT_GOOD || (known->verdict.let_in && !waits);
 }
 
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info) {
@@ -127,18 +117,17 @@ void gw_conn_get_info(gw_conn *conn, gw_conn_info *info) {
       .resumed = gw_openssl.SSL_session_reused(conn->ssl),
       .version = gw_openssl.SSL_get_version(conn->ssl),
       .error_string = gw_openssl.X509_verify_cert_error_string(verification->verdict.error_code),
-      .leaf_der = verification->leaf_der,
-      .leaf_der_length = verification->leaf_der_length,
   };
 }
 
-uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length) {
-  X509 *leaf = gw_openssl.SSL_get_peer_certificate(conn->ssl);
-  if (leaf == NULL) {
-    return NULL;
+uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length) {
+  Cryptography_STACK_OF_X509 *chain = gw_openssl.SSL_get0_verified_chain(conn->ssl);
+  if (chain != NULL) {
+    return depth < gw_openssl.sk_X509_num(chain) ? gw_x509_der(gw_openssl.sk_X509_value(chain, depth), length) : NULL;
   }
+  X509 *leaf = depth == 0 ? gw_openssl.SSL_get_peer_certificate(conn->ssl) : NULL; /* all that a session has */
   uint8_t *der = gw_x509_der(leaf, length);
-  gw_openssl.X509_free(leaf);
+  gw_openssl.X509_free(leaf); /* NULL is fine */
   return der;
 }
 
@@ -170,7 +159,6 @@ void gw_conn_free(gw_conn *conn) {
   if (conn != NULL) {
     gw_conn_close(conn);
     gw_chain_free(conn->verification.chain);
-    free(conn->verification.leaf_der);
     free(conn);
   }
 }

@@ -58,14 +58,13 @@ typedef struct {
   int resumed;
   const char *version;       /* "TLSv1.3" */
   const char *error_string;  /* of verdict.error_code, static storage */
-  const uint8_t *leaf_der;   /* the client's certificate where it was refused or let in unchecked, else NULL */
-  size_t leaf_der_length;
 } gw_conn_info;
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 
-/* gw_conn_leaf returns the DER of the client's certificate, malloc'd for the caller to release
- * with gw_free, or NULL where there is none. Established connections only. */
-uint8_t *gw_conn_leaf(gw_conn *conn, size_t *length);
+/* gw_conn_certificate returns the DER of a certificate of the client's chain, malloc'd for the caller to release with
+ * gw_free: its own at |depth| 0, and behind it, after a handshake that OpenSSL has verified or refused, those above up to
+ * where it came; a resumed session has its own alone. NULL where there is none. Not to be called once closed. */
+uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length);
 void gw_free(void *memory);
 
 /* gw_conn_peer copies the client's address. */

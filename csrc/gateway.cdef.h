@@ -166,13 +166,12 @@ typedef struct {
   int resumed;
   const char *version;
   const char *error_string;
-  const uint8_t *leaf_der;
-  size_t leaf_der_length;
 } gw_conn_info;
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
 void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
+uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length);
 void gw_free(void *memory);
 typedef struct {
   ...;

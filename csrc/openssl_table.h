@@ -15,6 +15,7 @@ typedef struct ssl_ctx_st SSL_CTX;
 typedef struct x509_st X509;
 typedef struct x509_store_ctx_st X509_STORE_CTX;
 typedef struct X509_name_st X509_NAME;
+typedef struct stack_st_X509 Cryptography_STACK_OF_X509; /* as the binding calls it */
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
 
@@ -32,6 +33,9 @@ typedef struct bio_method_st BIO_METHOD;
   X(SSL_session_reused, int, (SSL *))                                                    \
   X(SSL_get_version, char *, (SSL *))                                                    \
   X(SSL_get_peer_certificate, X509 *, (SSL *))                                           \
+  X(SSL_get0_verified_chain, Cryptography_STACK_OF_X509 *, (SSL *))                      \
+  X(sk_X509_num, int, (Cryptography_STACK_OF_X509 *))                                    \
+  X(sk_X509_value, X509 *, (Cryptography_STACK_OF_X509 *, int))                          \
   X(SSL_CTX_set_verify, void, (SSL_CTX *, int, int (*)(int, X509_STORE_CTX *)))          \
   X(SSL_CTX_set_tlsext_status_cb, long, (SSL_CTX *, int (*)(SSL *, void *)))             \
   X(SSL_CTX_set_tlsext_status_arg, long, (SSL_CTX *, void *))                            \
@@ -50,7 +54,6 @@ typedef struct bio_method_st BIO_METHOD;
   X(BIO_s_mem, BIO_METHOD *, (void))                                                     \
   X(BIO_free, int, (BIO *))                                                              \
   X(BIO_get_mem_data, long, (BIO *, char **))                                            \
-  X(X509_STORE_CTX_get0_cert, X509 *, (X509_STORE_CTX *))                                \
   X(X509_STORE_CTX_get_current_cert, X509 *, (X509_STORE_CTX *))                         \
   X(X509_STORE_CTX_get_error, int, (X509_STORE_CTX *))                                   \
   X(X509_STORE_CTX_get_error_depth, int, (X509_STORE_CTX *))                             \

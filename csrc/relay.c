@@ -49,7 +49,6 @@ static void set_up(gw_relay *relay, gw_world *world, const gw_relay_options *opt
   relay->phases[GW_OPEN].longest_us = relay->phases[GW_OVER].longest_us = -1;
   relay->events_max = options->events_max > 0 ? options->events_max : DEFAULT_EVENTS_MAX;
   relay->quiet = options->quiet;
-  relay->tell_by_us = GW_NEVER;
   relay->epoll = epoll_create1(EPOLL_CLOEXEC);
   relay->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   relay->events_ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

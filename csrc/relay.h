@@ -111,8 +111,7 @@ size_t gw_relay_live(gw_relay *relay);
 
 /* gw_relay_event_fd returns a descriptor that is readable while arrivals or events wait
  * (an eventfd, owned by the relay). gw_relay_next_event takes the oldest event: 1, or
- * 0 when none is left. Who finds neither arrivals nor events left clears the descriptor. One reader. Ordinary ends
- * are told in batches, up to a tenth of a second late; others at once. */
+ * 0 when none is left. Who finds neither arrivals nor events left clears the descriptor. One reader. */
 int gw_relay_event_fd(gw_relay *relay);
 int gw_relay_next_event(gw_relay *relay, gw_relay_event *event);
 

@@ -90,6 +90,7 @@ void gw_link_free(gw_link *link) {
     drop_pending(&link->flows[GW_IN]);
     drop_pending(&link->flows[GW_OUT]);
     gw_conn_free(link->conn);
+    free(link->leaf_der);
     free(link);
   }
 }
@@ -338,6 +339,8 @@ void gw_link_tell(gw_link *link, gw_relay_event *event) {
                             .bytes_out = link->flows[GW_OUT].bytes,
                             .duration_ms = link->ended_ms - link->adopted_ms,
                             .verdict = conn->verification.verdict,
+                            .leaf_der = link->leaf_der,
+                            .leaf_der_length = link->leaf_der_length,
                             .listener = conn->verification.listener};
   gw_conn_peer(conn, &event->peer);
   const char *detail = link->reason != NULL ? link->reason : link->error != 0 ? strerror(link->error) : "";
@@ -345,9 +348,6 @@ void gw_link_tell(gw_link *link, gw_relay_event *event) {
   if (link->end == GW_END_BROKER_REFUSED) {
     event->conn = conn;
     link->conn = NULL;
-  } else if (link->end == GW_END_REVOKED) {
-    event->leaf_der = conn->verification.leaf_der;
-    event->leaf_der_length = conn->verification.leaf_der_length;
-    conn->verification.leaf_der = NULL;
   }
+  link->leaf_der = NULL;
 }

@@ -80,6 +80,8 @@ struct gw_link {
   int64_t due_us;      /* when it has been in its phase for too long */
   gw_side sides[2];
   gw_flow flows[2];
+  uint8_t *leaf_der;   /* malloc'd: the client's certificate, where it ended for being revoked; else NULL */
+  size_t leaf_der_length;
 };
 
 /* The scratch buffer that gw_link_pump needs. */

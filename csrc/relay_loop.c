@@ -35,7 +35,7 @@
  * ending closes the sockets at once, but keeps the link until the batch is over.
  * Then the link turns into its own event: no event is lost for want of memory,
  * since it was allocated when the link was adopted. Whoever reads the events is
- * woken once for many of them, unless they matter at once.
+ * woken once for all of a batch.
  *
  * A revocation may end thousands of links at once, and closing one costs some
  * 50 us. So looking up only says farewell: from then on no byte of a condemned link
@@ -62,9 +62,6 @@ enum { ARRIVALS = 4 };
 
 /* Links of a phase whose time has come that are closed between two calls of epoll_wait. */
 enum { SLICE = 32 };
-
-/* Ordinary ends wait for so many or so long before their reader is woken. */
-enum { TELL_AT_ONCE = 64, TELL_WITHIN_US = 100000 };
 
 /* Times are microseconds of gw_now_us; one that does not come is GW_NEVER. */
 
@@ -105,10 +102,7 @@ static void end_link(gw_relay *relay, gw_link *link) {
   if (link->end == GW_END_BROKER_REFUSED) {
     (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0); /* it goes back to the worker, open */
   } else if (link->end == GW_END_REVOKED) {
-    gw_verification *known = &link->conn->verification;
-    if (known->leaf_der == NULL) {
-      known->leaf_der = gw_conn_leaf(link->conn, &known->leaf_der_length);
-    }
+    link->leaf_der = gw_conn_certificate(link->conn, 0, &link->leaf_der_length);
     gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
   }
   gw_link_close(link, relay->scratch);
@@ -326,7 +320,7 @@ static void step_all(gw_relay *relay, int64_t now_us) {
 
 /* How long epoll_wait may sleep, in milliseconds; -1 for ever. */
 static int patience(const gw_relay *relay) {
-  int64_t due_us = relay->tell_by_us;
+  int64_t due_us = GW_NEVER;
   for (int phase = 0; phase < GW_OPEN; phase++) {
     const gw_link *link = first_in(relay, phase);
     due_us = link != NULL ? sooner(due_us, link->due_us) : due_us;
@@ -355,22 +349,19 @@ static gw_link *leave_event(gw_relay *relay, gw_link *link) {
   return dropped;
 }
 
-/* publish turns the links that ended into events that can be read, and wakes their reader in time. */
-static void publish(gw_relay *relay, int at_once) {
+/* publish turns the links that ended into events that can be read, and wakes their reader. */
+static void publish(gw_relay *relay) {
+  int told = 0;
   for (gw_link *link; (link = first_in(relay, GW_OVER)) != NULL;) {
-    int ordinary = link->end != GW_END_REVOKED && link->end != GW_END_BROKER_REFUSED;
     gw_list_remove(&link->node);
-    if (!ordinary || !relay->quiet) {
-      int may_wait = ++relay->untold < TELL_AT_ONCE && ordinary;
-      relay->tell_by_us = sooner(relay->tell_by_us, may_wait ? gw_now_us() + TELL_WITHIN_US : 0);
+    if (!relay->quiet || link->end == GW_END_REVOKED || link->end == GW_END_BROKER_REFUSED) {
       link = leave_event(relay, link);
+      told = 1;
     }
     gw_link_free(link);
   }
-  if (at_once || relay->tell_by_us <= gw_now_us()) {
+  if (told) {
     gw_signal_fd(relay->events_ready);
-    relay->untold = 0;
-    relay->tell_by_us = GW_NEVER;
   }
 }
 
@@ -428,9 +419,7 @@ void *gw_relay_run(void *argument) {
     step_all(relay, gw_now_us());
     stopped = obey(relay);
     end_due(relay, gw_now_us());
-    if (relay->untold > 0 || first_in(relay, GW_OVER) != NULL) {
-      publish(relay, stopped);
-    }
+    publish(relay);
   }
   return NULL;
 }

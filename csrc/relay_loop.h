@@ -59,8 +59,6 @@ struct gw_relay {
 
   gw_node doors;                 /* the thread's own from here on: those that it serves */
   gw_phase_links phases[GW_PHASES];
-  size_t untold;                 /* events that nobody has been woken for */
-  int64_t tell_by_us;            /* where there are any: when that has to be done */
   uint8_t scratch[GW_SCRATCH_SIZE];
 };
 

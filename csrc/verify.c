@@ -45,7 +45,6 @@ static _Thread_local gw_verification *current;
 
 void gw_verify_begin(gw_verification *verification) {
   verification->above = NULL;
-  verification->sent_count = 0;
   current = verification;
 }
 
@@ -53,28 +52,19 @@ void gw_verify_end(void) { current = NULL; }
 
 /* --- what OpenSSL's certificates say --- */
 
-/* The DER of |x509| and, one behind the other, of |more|; see gw_x509_der. */
-static uint8_t *der_of(X509 *x509, X509 *const *more, size_t count, size_t *length) {
-  uint8_t *der = NULL;
+uint8_t *gw_x509_der(X509 *x509, size_t *length) {
   BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
+  char *data = NULL;
   int good = x509 != NULL && bio != NULL && gw_openssl.i2d_X509_bio(bio, x509) == 1;
-  for (size_t i = 0; i < count && good; i++) {
-    good = gw_openssl.i2d_X509_bio(bio, more[i]) == 1;
-  }
-  if (good) {
-    char *data = NULL;
-    long size = gw_openssl.BIO_get_mem_data(bio, &data);
-    der = size > 0 ? malloc((size_t)size) : NULL;
-    if (der != NULL) {
-      *length = (size_t)size;
-      memcpy(der, data, *length);
-    }
+  long size = good ? gw_openssl.BIO_get_mem_data(bio, &data) : 0;
+  uint8_t *der = size > 0 ? malloc((size_t)size) : NULL;
+  if (der != NULL) {
+    *length = (size_t)size;
+    memcpy(der, data, *length);
   }
   (void)gw_openssl.BIO_free(bio);
   return der;
 }
-
-uint8_t *gw_x509_der(X509 *x509, size_t *length) { return der_of(x509, NULL, 0, length); }
 
 /* Reads |x509| into |certificate|. Returns its DER, malloc'd, which that borrows from; or NULL. */
 static uint8_t *read_certificate(X509 *x509, gw_certificate *certificate) {
@@ -210,10 +200,6 @@ int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth)
   const gw_listener *listener = verification->listener;
   X509 *issuer = verification->above;
   verification->above = certificate;
-  int own = find_own(listener, certificate) != NULL;
-  if (depth > 0 && !own && verification->sent_count < GW_MOST_SENT) {
-    verification->sent[verification->sent_count++] = certificate;
-  }
   /* No list covers the trust anchor (RFC 5280, section 6.1). */
   if (depth > 0 && (issuer == NULL || listener->rules.check != GW_CHECK_CHAIN)) {
     return 1;
@@ -221,7 +207,7 @@ int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth)
   if (!add_link(&verification->chain, listener, certificate, issuer, depth)) {
     return 0;
   }
-  verification->chain->trusted = issuer == NULL && own;
+  verification->chain->trusted = issuer == NULL && find_own(listener, certificate) != NULL;
   return 1;
 }
 
@@ -425,11 +411,6 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
     (void)gw_chain_judge(listener, snapshot, verification->chain, time(NULL), verdict);
     gw_snapshot_free(snapshot);
     gw_verdict_count(listener, verdict);
-  }
-  if (verdict->verdict != GW_VERDICT_GOOD && verification->leaf_der == NULL) {
-    size_t told = verdict->verdict == GW_VERDICT_NO_LIST ? verification->sent_count : 0;
-    X509 *leaf = gw_openssl.X509_STORE_CTX_get0_cert(ctx);
-    verification->leaf_der = der_of(leaf, verification->sent, told, &verification->leaf_der_length);
   }
   if (!verdict->let_in) {
     gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);

@@ -97,18 +97,12 @@ int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer
 
 /* gw_verify_begin and gw_verify_end say for which connection the thread runs
  * OpenSSL: between them the verify callback stores its verdict, and the chain
- * (ownership passes to the caller at gw_verify_end) and, where it refused, the
- * DER of the refused client's own certificate. */
-enum { GW_MOST_SENT = 8 };
+ * (ownership passes to the caller at gw_verify_end). */
 typedef struct {
   gw_listener *listener;
   gw_verdict verdict;
   gw_chain *chain;
-  X509 *above;       /* the callback's: the certificate that it was called for before */
-  X509 *sent[GW_MOST_SENT]; /* the callback's: CAs of the chain that are not the listener's own */
-  size_t sent_count;
-  uint8_t *leaf_der; /* malloc'd, NULL unless refused or let in unchecked; behind it those of |sent|, if no list covers */
-  size_t leaf_der_length;
+  X509 *above; /* the callback's: the certificate that it was called for before */
 } gw_verification;
 void gw_verify_begin(gw_verification *verification);
 void gw_verify_end(void);

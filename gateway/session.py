@@ -43,8 +43,8 @@ class Door:
     relay: Relay
     count: Callable[[Counter, int], None]
     log: FilteringBoundLogger
-    uncovered: Callable[[bytes, Sequence[bytes]], None]
-    """Told of a verified client that no list covers: its certificate, and CAs that only it has (DER)."""
+    uncovered: Callable[[Sequence[bytes]], None]
+    """Told of a verified client that no list covers: its certificate and those above it (DER)."""
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
     ids: Iterator[int] = field(default_factory=lambda: count(1))
@@ -91,7 +91,7 @@ async def _let_in(door: Door, arrival: Arrival) -> bool:
     """What becomes of a client that is not simply good: refused, made to wait, or let in unchecked."""
     conn, info = arrival.conn, arrival.conn.info()
     if info.verdict.kind is VerdictKind.NO_LIST and info.leaf:
-        door.uncovered(info.leaf, info.cas)
+        door.uncovered(info.chain)
     if arrival.outcome is Step.DONE and info.verdict.let_in:
         if door.listener.on_unavailable is OnUnavailable.ACCEPT:
             door.log.warning("client let in unchecked", peer=conn.peer, **policy.describe(info))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import native, publish, session
 from gateway.errors import TableError
@@ -87,6 +88,7 @@ class Worker:
         self._covers: dict[str, publish.Cover] = {}
         """Those in force."""
         self._cas = [list(server.client_cas) for server in post.servers]
+        self._own = {ca.certificate.public_bytes(Encoding.DER) for cas in self._cas for ca in cas}
         self._state = publish.Update(whole=True, ready=False)
         self._ready = trio.Event()
         self._changed = trio.Event()
@@ -241,9 +243,9 @@ class Worker:
     async def _wait_for_change(self) -> None:
         await self._changed.wait()
 
-    def _learn(self, leaf: bytes, cas: Sequence[bytes]) -> None:
-        urls = tuple(url for url in policy.distribution_points(leaf) if url not in self._seen)
-        cas = tuple(ca for ca in cas if ca not in self._seen)
+    def _learn(self, chain: Sequence[bytes]) -> None:
+        urls = tuple(url for url in policy.distribution_points(chain[0]) if url not in self._seen)
+        cas = tuple(ca for ca in chain[1:] if ca not in self._seen and ca not in self._own)
         if not urls and not cas:
             return
         try:
@@ -323,7 +325,7 @@ def run(post: Post) -> None:
     trio.run(worker.run)
 
 
-def _ignore(_leaf: bytes, _cas: Sequence[bytes]) -> None:
+def _ignore(_chain: Sequence[bytes]) -> None:
     """A listener that follows no distribution points has nothing to learn."""
 
 

@@ -53,7 +53,7 @@ class House:
             relay=self.gate.relay,
             count=native.counter(self.gate.counters.pages[0]),
             log=get_logger(listener="external"),
-            uncovered=lambda leaf, _cas: self.uncovered.append(leaf),
+            uncovered=lambda chain: self.uncovered.append(chain[0]),
             tables_changed=self._wait_for_change,
         )
 

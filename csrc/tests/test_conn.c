@@ -21,6 +21,15 @@ static int same_certificate(const uint8_t *der, size_t length, const identity *w
   return same;
 }
 
+/* is_of returns 1 when the certificate at |depth| of the client's chain is that of |who|. */
+static int is_of(const gw_conn *conn, int depth, const identity *who) {
+  size_t length = 0;
+  uint8_t *der = gw_conn_certificate(conn, depth, &length);
+  int same = same_certificate(der, length, who);
+  gw_free(der);
+  return same;
+}
+
 static void a_good_client_is_let_in(void) {
   for (int i = 0; i < 2; i++) {
     gateway door;
@@ -31,12 +40,11 @@ static void a_good_client_is_let_in(void) {
     client_open(&end, &door, VERSIONS[i], &good, NULL);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
     gw_conn_info info = info_of(&end);
-    CHECK(info.verdict.verdict == GW_VERDICT_GOOD && info.verdict.let_in && !info.resumed && info.leaf_der == NULL);
+    CHECK(info.verdict.verdict == GW_VERDICT_GOOD && info.verdict.let_in && !info.resumed);
     CHECK(strcmp(info.version, i == 0 ? "TLSv1.2" : "TLSv1.3") == 0 && gw_conn_judge(end.conn) == 1);
+    CHECK(is_of(end.conn, 0, &good) && is_of(end.conn, 1, &door.middle) && is_of(end.conn, 2, &door.root));
     size_t length = 0;
-    uint8_t *leaf = gw_conn_leaf(end.conn, &length);
-    CHECK(same_certificate(leaf, length, &good));
-    gw_free(leaf);
+    CHECK(gw_conn_certificate(end.conn, 3, &length) == NULL);
     CHECK(door.counters[GW_COUNT_HANDSHAKES] == 1 && door.counters[GW_COUNT_FAILED] == 0);
     CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
     identity_free(&good);
@@ -51,7 +59,7 @@ static void refused_with(gateway *door, int version, const identity *who, int ve
   CHECK(shake(&end) == GW_HANDSHAKE_FAILED);
   gw_conn_info info = info_of(&end);
   CHECK(info.verdict.verdict == verdict && info.verdict.depth == depth && !info.verdict.let_in);
-  CHECK(same_certificate(info.leaf_der, info.leaf_der_length, who));
+  CHECK(is_of(end.conn, 0, who));
   CHECK(end.error.text[0] != '\0' && info.error_string[0] != '\0');
   CHECK(client_close(&end) == alert);
 }
@@ -138,7 +146,7 @@ static void accept_lets_the_uncovered_in_and_says_so(void) {
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
     gw_conn_info info = info_of(&end);
     CHECK(info.verdict.verdict == GW_VERDICT_NO_LIST && info.verdict.let_in);
-    CHECK(same_certificate(info.leaf_der, info.leaf_der_length, &uncovered));
+    CHECK(is_of(end.conn, 0, &uncovered));
     CHECK(door.counters[GW_COUNT_ACCEPTED_UNCHECKED] == 1 && gw_conn_judge(end.conn) == 1);
     (void)client_close(&end);
     identity_free(&uncovered);
@@ -184,7 +192,7 @@ static void a_resumed_client_is_looked_up_again(void) {
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
     info = info_of(&end);
     CHECK(info.resumed && info.verdict.verdict == GW_VERDICT_REVOKED && !info.verdict.let_in);
-    CHECK(same_certificate(info.leaf_der, info.leaf_der_length, &once_good) && gw_conn_judge(end.conn) == 0);
+    CHECK(is_of(end.conn, 0, &once_good) && !is_of(end.conn, 1, &door.middle) && gw_conn_judge(end.conn) == 0);
     CHECK(door.counters[GW_COUNT_REFUSED_REVOKED] == 1);
     CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
 
@@ -212,7 +220,7 @@ static void without_a_client_certificate_nothing_is_asked(void) {
       gw_conn_info info = info_of(&end);
       CHECK(info.resumed == resumed && info.verdict.verdict == GW_VERDICT_NONE && gw_conn_judge(end.conn) == 1);
       size_t length;
-      CHECK(gw_conn_leaf(end.conn, &length) == NULL);
+      CHECK(gw_conn_certificate(end.conn, 0, &length) == NULL);
       (void)client_close(&end);
     }
     SSL_SESSION_free(session);
@@ -421,7 +429,6 @@ static void a_closed_connection_still_knows_whose_it_was(void) {
   CHECK(gauge == 0);
   const gw_verification *known = &end.conn->verification;
   CHECK(known->verdict.verdict == GW_VERDICT_NO_LIST && known->listener == door.listener);
-  CHECK(same_certificate(known->leaf_der, known->leaf_der_length, &uncovered));
   (void)client_close(&end);
   CHECK(gauge == 0);
   identity_free(&uncovered);

@@ -7,7 +7,6 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from gateway import der
 from gateway.errors import GatewayError
 from gateway.native import sockaddr
 from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_bytes, to_text
@@ -30,9 +29,13 @@ class HandshakeInfo:
     resumed: bool
     version: str
     certificate_error: str
-    leaf: bytes
-    cas: tuple[bytes, ...] = ()
-    """CAs (DER) of its chain that the listener does not have; only where no list covers it."""
+    chain: tuple[bytes, ...]
+    """The client's certificate (DER) and those above it; of a resumed session the first alone."""
+
+    @property
+    def leaf(self) -> bytes:
+        """The client's own certificate (DER), or nothing."""
+        return self.chain[0] if self.chain else b""
 
 
 _STEPS = tuple(Step(number) for number in range(len(Step)))
@@ -79,18 +82,24 @@ class Conn:
         return bool(lib.gw_conn_judge(self.pointer))
 
     def info(self) -> HandshakeInfo:
-        """Verdict, resumption, version and, where it was refused, the client's certificate (DER)."""
+        """Verdict, resumption, version and the certificates of the client."""
         info = ffi.new("gw_conn_info *")
         lib.gw_conn_get_info(self.pointer, info)
-        leaf, *cas = _certificates(to_bytes(info.leaf_der, info.leaf_der_length)) or [b""]
         return HandshakeInfo(
             verdict=verdict_of(info.verdict),
             resumed=bool(info.resumed),
             version=to_text(info.version),
             certificate_error=to_text(info.error_string),
-            leaf=leaf,
-            cas=tuple(cas),
+            chain=tuple(self._chain()),
         )
+
+    def _chain(self) -> Iterator[bytes]:
+        length = ffi.new("size_t *")
+        depth = 0
+        while (octets := lib.gw_conn_certificate(self.pointer, depth, length)) != ffi.NULL:
+            yield to_bytes(octets, length[0])
+            lib.gw_free(octets)
+            depth += 1
 
     def close(self) -> None:
         """Send close_notify where it makes sense, close the socket, free everything. Idempotent."""
@@ -348,17 +357,6 @@ class Relay:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
-
-
-def _certificates(octets: bytes) -> list[bytes]:
-    """Certificates (DER) that stand one behind the other."""
-    found: list[bytes] = []
-    at = 0
-    while at < len(octets):
-        element = der.read(octets, at)
-        found.append(octets[element.whole])
-        at = element.end
-    return found
 
 
 def _peer_text(peer: Any) -> str:

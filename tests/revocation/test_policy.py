@@ -41,7 +41,7 @@ def refusal(
         next_update=NEXT_UPDATE,
     )
     info = HandshakeInfo(
-        verdict, resumed=False, version="TLSv1.3", certificate_error="unable to get issuer", leaf=leaf
+        verdict, resumed=False, version="TLSv1.3", certificate_error="unable to get issuer", chain=(leaf,)
     )
     return policy.describe_refusal(info, error)
 
