@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 class Echo:
-    """A broker that says back what it hears."""
+    """A broker that says back what it hears, and remembers all of it."""
 
     def __init__(self) -> None:
+        self.heard = b""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
@@ -33,11 +34,11 @@ class Echo:
             self._threads.append(thread)
             thread.start()
 
-    @staticmethod
-    def _echo(connection: socket.socket) -> None:
+    def _echo(self, connection: socket.socket) -> None:
         with connection:
             try:
                 while data := connection.recv(65536):
+                    self.heard += data
                     connection.sendall(data)
             except OSError:
                 pass
@@ -75,3 +76,18 @@ def echoes(connection: ssl.SSLSocket, message: bytes = b"ping") -> bool:
             return False
         received += chunk
     return received == message
+
+
+def resume(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None, message: bytes = b"ping"
+) -> tuple[bool, bool, ssl.SSLSession | None]:
+    """Whether it echoed, whether it resumed, and the session to resume next."""
+    with (
+        socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
+        context.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
+    ):
+        try:
+            echoed = echoes(connection, message)
+        except OSError:
+            echoed = False
+        return echoed, bool(connection.session_reused), connection.session

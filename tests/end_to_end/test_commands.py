@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from tests.end_to_end.clients import Echo, client, echoes
-from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, refused
+from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, refused, until
 from tests.end_to_end.test_processes import configure
 
 if TYPE_CHECKING:
@@ -92,6 +92,30 @@ def test_a_certificate_is_revoked_at_once_kept_over_a_restart_and_taken_back(
             assert echoes(connection)
     with Gateway(config, port), client(port, ca) as connection:
         assert echoes(connection)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_is_refused_before_a_byte_reaches_the_broker(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, version: ssl.TLSVersion
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, workers=1)
+    context = tls_context(ca)
+    context.minimum_version = context.maximum_version = version
+    with Gateway(config, port) as gateway:
+        _, _, session = resume(port, context, None)
+        assert resume(port, context, session, b"before")[:2] == (True, True)
+        with client(port, ca) as connection:
+            command("revoke", config, "--cert", ca.cert("device"))
+            # The worker knows of it, else this would last.
+            end_of(connection)
+        heard = echo.heard
+        assert b"before" in heard
+        for _ in range(3):
+            assert resume(port, context, session, b"after")[:2] == (False, True)
+        gateway.wait_for("client refused", "reason=certificate_revoked", "resumed=True", count=3)
+        assert echo.heard == heard
+        command("unrevoke", config, "--cert", ca.cert("device"))
+        until(lambda: resume(port, context, session)[:2] == (True, True), "the session to be good again")
 
 
 def test_refresh_brings_a_new_list_in_force_at_once(

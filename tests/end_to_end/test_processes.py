@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.end_to_end.clients import Echo, client, echoes, tls_context
+from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, refused, until
 
 if TYPE_CHECKING:
@@ -201,28 +201,16 @@ def test_sessions_resume_on_any_worker_and_are_looked_up_again(
     context = tls_context(ca, "roamer")
     context.minimum_version = context.maximum_version = version
 
-    def connect(session: ssl.SSLSession | None) -> tuple[bool, bool, ssl.SSLSession | None]:
-        """Whether it echoed, whether it resumed, and the session to resume next."""
-        with (
-            socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
-            context.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
-        ):
-            try:
-                echoed = echoes(connection)
-            except OSError:
-                echoed = False
-            return echoed, bool(connection.session_reused), connection.session
-
     with Gateway(config, port) as gateway:
-        echoed, resumed, session = connect(None)
+        echoed, resumed, session = resume(port, context, None)
         assert (echoed, resumed) == (True, False)
         # With three workers, twelve connections that all resume have met more than one.
         for _ in range(12):
-            assert connect(session)[:2] == (True, True)
+            assert resume(port, context, session)[:2] == (True, True)
         ca.revoke("roamer")
         ca.publish()
         gateway.wait_for("list in force", "number=2")
-        assert connect(session)[:2] == (False, True)
+        assert resume(port, context, session)[:2] == (False, True)
         gateway.wait_for("client refused", "reason=certificate_revoked", "resumed=True", "CN=roamer")
 
 
