@@ -284,20 +284,10 @@ class Control:
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Tell the workers; `revocation.table.Observer`."""
-        covers: dict[str, publish.Cover | None] = {}
-        for coverage in coverages:
-            cover = publish.Cover(
-                table=str(coverage.table.path),
-                delta=None if coverage.delta is None else str(coverage.delta.path),
-                issuers=tuple((issuer.name, issuer.key) for issuer in coverage.issuers),
-                crl_issuer=coverage.crl_issuer,
-                points=tuple(sorted(coverage.scope.points)),
-                reasons=coverage.scope.reasons,
-                subjects=coverage.scope.subjects,
-                this_update=coverage.this_update,
-                next_update=coverage.next_update,
-            )
-            covers[hashlib.sha256(msgspec.msgpack.encode(cover)).hexdigest()] = cover
+        covers: dict[str, publish.Cover | None] = {
+            hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest(): told
+            for told in (coverage.told() for coverage in coverages)
+        }
         gone = dict.fromkeys(self._state.covers.keys() - covers.keys())
         if gone or covers.keys() - self._state.covers.keys():
             self._change(Update(whole=False, ready=self._state.ready, covers={**covers, **gone}))

@@ -22,6 +22,7 @@ from gateway.names import printable, printable_der, reason_text, serial_hex
 from gateway.native import Table, TableMeta, compile_table
 from gateway.revocation import crl
 from gateway.revocation.policy import moment
+from gateway.revocation.scope import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,32 +94,12 @@ def _crl(header: crl.UnverifiedCrl, limit: int | None) -> Iterator[str]:
         if isinstance(extension.value, x509.DeltaCRLIndicator):
             yield line("delta of", str(extension.value.crl_number))
         elif isinstance(extension.value, x509.IssuingDistributionPoint):
-            yield line("scope", _scope(extension.value))
+            yield line("scope", in_words(extension.value))
         elif not isinstance(extension.value, x509.CRLNumber | x509.AuthorityKeyIdentifier):
             critical = ", critical" if extension.critical else ""
             name = type(extension.value).__name__
             yield line("extension", f"{extension.oid.dotted_string} ({name}{critical})")
     yield from _entries(table, limit)
-
-
-def _scope(point: x509.IssuingDistributionPoint) -> str:
-    """What a list is about (RFC 5280, section 5.2.5)."""
-    names = [
-        printable(name.value) if isinstance(name, x509.DirectoryName) else repr(name.value)
-        for name in point.full_name or ()
-    ]
-    if point.relative_name is not None:
-        names.append(f"the issuer's name and {printable(x509.Name([point.relative_name]))}")
-    some = point.only_some_reasons or ()
-    limits = [
-        *(f"point {name}" for name in names),
-        *(["end entities only"] if point.only_contains_user_certs else ()),
-        *(["CAs only"] if point.only_contains_ca_certs else ()),
-        *(["attribute certificates only"] if point.only_contains_attribute_certs else ()),
-        *(["indirect"] if point.indirect_crl else ()),
-        *([f"reasons {' '.join(sorted(flag.value for flag in some))}"] if some else ()),
-    ]
-    return ", ".join(limits) or "all certificates of its issuer"
 
 
 def _table(data: bytes, limit: int | None) -> Iterator[str]:

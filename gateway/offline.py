@@ -30,12 +30,11 @@ from gateway.fetch import display_url
 from gateway.inspection import line
 from gateway.names import describe, issuer_id, printable, printable_der, reason_text
 from gateway.native import ALL_REASONS, Cover, Subjects, Table, TableMeta, VerdictKind, World, compile_table
-from gateway.revocation import local
+from gateway.revocation import local, scope
 from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import parse_untrusted, verify_crl
 from gateway.revocation.known import find_extension
 from gateway.revocation.policy import moment
-from gateway.revocation.scope import REASON_FLAGS
 from gateway.revocation.table import Tables
 from gateway.store import StateStore
 
@@ -193,7 +192,9 @@ class _Office:
                 continue
             try:
                 verified = verify_crl(restored.crl.der, tables.authorities, now=self.now)
-                self._scopes[verified.signature] = _scope_words(verified.der)
+                extensions = parse_untrusted(verified.der).extensions
+                point = find_extension(extensions, x509.IssuingDistributionPoint)
+                self._scopes[verified.signature] = scope.in_words(point)
                 await tables.install(verified)
             except GatewayError as exc:
                 self.notes.append(line("note", f"{shown}: the stored list is not used: {exc}"))
@@ -237,7 +238,7 @@ class _Office:
             # a list of all other reasons leaves?
             reasons = sum(
                 bit
-                for bit in (1 << number for number in range(1, len(REASON_FLAGS) + 1))
+                for bit in (1 << number for number in range(1, len(scope.REASON_FLAGS) + 1))
                 if not revokes and verdict(_all_but(bit, issuer, nothing)) is not VerdictKind.NO_LIST
             )
             if revokes or reasons:
@@ -379,34 +380,8 @@ def _decide(kind: VerdictKind, depth: int, revocation: Revocation, office: _Offi
     return False, f'waits {seconds:g} s for a list, because on_unavailable is "wait"; then refused: {reason}'
 
 
-def _scope_words(crl: bytes) -> str:
-    """What a verified list says of its scope (RFC 5280, section 5.2.5)."""
-    header = parse_untrusted(crl)
-    point = find_extension(header.extensions, x509.IssuingDistributionPoint)
-    if point is None:
-        return "all certificates"
-    said = ["all certificates"]
-    if point.only_contains_user_certs:
-        said = ["end entities alone"]
-    if point.only_contains_ca_certs:
-        said = ["CAs alone"]
-    if point.full_name is not None:
-        said.append("of the distribution point " + " or ".join(map(_general_name, point.full_name)))
-    if point.relative_name is not None:
-        said.append(f"of the distribution point {point.relative_name.rfc4514_string()} below its issuer")
-    if point.only_some_reasons is not None:
-        said.append("for " + ", ".join(sorted(flag.value for flag in point.only_some_reasons)))
-    if point.indirect_crl:
-        said.append("indirect")
-    return one_line(", ".join(said))
-
-
-def _general_name(name: x509.GeneralName) -> str:
-    return printable(name.value) if isinstance(name, x509.DirectoryName) else display_url(str(name.value))
-
-
 def _reason_words(mask: int) -> str:
-    return ", ".join(flag.value for bit, flag in enumerate(REASON_FLAGS, 1) if mask >> bit & 1)
+    return ", ".join(flag.value for bit, flag in enumerate(scope.REASON_FLAGS, 1) if mask >> bit & 1)
 
 
 def _all_but(reason: int, issuer: IssuerId, nothing: Table) -> Cover:

@@ -24,8 +24,9 @@ from gateway import native, publish, session
 from gateway.errors import TableError
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
-from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Subjects, Table, World
+from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Table, World
 from gateway.revocation import policy
+from gateway.revocation.coverage import terms
 from gateway.tls import context
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
 
@@ -217,20 +218,9 @@ class Worker:
         return True
 
     def _terms(self, cover: publish.Cover) -> Iterator[Cover]:
-        """In the terms of the lookup."""
-        for (name, key), point in itertools.product(cover.issuers, cover.points or (0,)):
-            yield Cover(
-                issuer_name=name,
-                issuer_key=key,
-                crl_issuer=cover.crl_issuer,
-                point=point,
-                reasons=cover.reasons,
-                subjects=Subjects(cover.subjects),
-                this_update=cover.this_update,
-                next_update=cover.next_update,
-                table=self._tables[cover.table],
-                delta=None if cover.delta is None else self._tables[cover.delta],
-            )
+        return terms(
+            cover, self._tables[cover.table], None if cover.delta is None else self._tables[cover.delta]
+        )
 
     def _learn_cas(self, found: Sequence[bytes]) -> None:
         """Take in the CAs that clients brought to any worker, each below one that is there already."""

@@ -219,7 +219,7 @@ def test_a_list_of_a_part_says_which() -> None:
     )
     extensions = extension(point, critical=True) + extension(x509.DeltaCRLIndicator(3), critical=True)
     lines = list(describe(CA.crl(number=4, extensions=extensions), limit=None))
-    expected = r"'http://ca.example/\n1.crl', end entities only, indirect, reasons keyCompromise"
-    assert f"scope:         point {expected}" in lines
+    expected = "of the distribution point http://ca.example/?1.crl, for keyCompromise, indirect"
+    assert f"scope:         end entities alone, {expected}" in lines
     assert "delta of:      3" in lines
     assert all(line.isprintable() for line in lines)

@@ -9,13 +9,15 @@ the covers of its issuer, and to look its serial up.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway import publish
 from gateway.names import canonical_name, describe
-from gateway.native import Cover, Table, VerdictKind, World
+from gateway.native import Cover, Subjects, Table, VerdictKind, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,22 +88,40 @@ class Coverage:
     table: TableFile
     delta: TableFile | None
 
+    def told(self) -> publish.Cover:
+        """As workers are told of it."""
+        return publish.Cover(
+            table=str(self.table.path),
+            delta=None if self.delta is None else str(self.delta.path),
+            issuers=tuple((issuer.name, issuer.key) for issuer in self.issuers),
+            crl_issuer=self.crl_issuer,
+            points=tuple(sorted(self.scope.points)),
+            reasons=self.scope.reasons,
+            subjects=self.scope.subjects,
+            this_update=self.this_update,
+            next_update=self.next_update,
+        )
+
     def covers(self) -> Iterator[Cover]:
         """In the terms of the lookup."""
-        for issuer in self.issuers:
-            for point in self.scope.points or (0,):
-                yield Cover(
-                    issuer_name=issuer.name,
-                    issuer_key=issuer.key,
-                    crl_issuer=self.crl_issuer,
-                    point=point,
-                    reasons=self.scope.reasons,
-                    subjects=self.scope.subjects,
-                    this_update=self.this_update,
-                    next_update=self.next_update,
-                    table=self.table.table,
-                    delta=None if self.delta is None else self.delta.table,
-                )
+        return terms(self.told(), self.table.table, None if self.delta is None else self.delta.table)
+
+
+def terms(told: publish.Cover, table: Table, delta: Table | None) -> Iterator[Cover]:
+    """What was told, in the terms of the lookup; the tables are those that it names."""
+    for (name, key), point in itertools.product(told.issuers, told.points or (0,)):
+        yield Cover(
+            issuer_name=name,
+            issuer_key=key,
+            crl_issuer=told.crl_issuer,
+            point=point,
+            reasons=told.reasons,
+            subjects=Subjects(told.subjects),
+            this_update=told.this_update,
+            next_update=told.next_update,
+            table=table,
+            delta=delta,
+        )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from gateway import der
+from gateway import der, names
 from gateway.errors import CrlError
+from gateway.fetch import display_url
 from gateway.native import ALL_REASONS, Subjects, name_digest
 
 if TYPE_CHECKING:
@@ -75,6 +76,34 @@ def read_scope(point: x509.IssuingDistributionPoint, issuer_der: bytes) -> Scope
     if not reasons:
         raise CrlError("covers no reason")
     return Scope(points, reasons, subjects, point.indirect_crl, point.public_bytes())
+
+
+def in_words(point: x509.IssuingDistributionPoint | None) -> str:
+    """What a list says of its scope, in one printable line; None is a list without the extension."""
+    if point is None:
+        return "all certificates"
+    subjects = {
+        "end entities alone": point.only_contains_user_certs,
+        "CAs alone": point.only_contains_ca_certs,
+        "attribute certificates alone": point.only_contains_attribute_certs,
+    }
+    said = [words for words, alone in subjects.items() if alone] or ["all certificates"]
+    if point.full_name is not None:
+        said.append("of the distribution point " + " or ".join(map(_name_in_words, point.full_name)))
+    if point.relative_name is not None:
+        relative = names.printable(x509.Name([point.relative_name]))
+        said.append(f"of the distribution point {relative} below its issuer")
+    if point.only_some_reasons is not None:
+        said.append("for " + ", ".join(sorted(flag.value for flag in point.only_some_reasons)))
+    if point.indirect_crl:
+        said.append("indirect")
+    return ", ".join(said)
+
+
+def _name_in_words(name: x509.GeneralName) -> str:
+    if isinstance(name, x509.DirectoryName):
+        return names.printable(name.value)
+    return display_url(str(name.value))
 
 
 def issuer_digest(name_der: bytes) -> int:
