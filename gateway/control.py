@@ -22,6 +22,7 @@ from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.errors import StapleError, StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
+from gateway.names import fingerprint
 from gateway.operations import Operations
 from gateway.publish import Update
 from gateway.revocation import crl, policy
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from gateway.config.certificates import ServerCertificate
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, CrlCache, Listener
     from gateway.errors import GatewayError
@@ -254,15 +256,16 @@ class Control:
         refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
         for listener, material in zip(self._config.listeners, self._materials, strict=True):
             if listener.stapling.enabled:
-                refreshers.setdefault(
-                    fingerprint(material.chain[0]), self._staple_refresher(listener, material)
-                )
+                for certificate in material.certificates:
+                    refreshers.setdefault(
+                        fingerprint(certificate.leaf), self._staple_refresher(listener, certificate)
+                    )
         return list(refreshers.values())
 
     def _staple_refresher(
-        self, listener: Listener, material: ListenerMaterial
+        self, listener: Listener, server: ServerCertificate
     ) -> StapleRefresher[VerifiedResponse]:
-        certificate, issuer, url = material.chain[0], material.ocsp_issuer, material.ocsp_responder_url
+        certificate, issuer, url = server.leaf, server.ocsp_issuer, server.ocsp_responder_url
         if issuer is None or url is None:
             raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
         key = fingerprint(certificate)
@@ -447,11 +450,6 @@ def _staple_consequence(state: SourceState) -> str:
     if state.next_update is None or state.next_update <= time.time():
         return "nothing is stapled"
     return f"the one in force is stapled until {policy.moment(state.next_update)}"
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """A certificate's SHA-256, hexadecimal: the key of its staple."""
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def run(post: Post) -> None:

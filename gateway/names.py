@@ -6,6 +6,7 @@ control characters, bounded, and never an exception.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 import warnings
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class IssuerId:
 
     def __str__(self) -> str:
         return printable_der(self.name)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """A certificate's SHA-256, hexadecimal: the key of its staple."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def issuer_id(certificate: x509.Certificate) -> IssuerId:

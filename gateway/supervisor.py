@@ -24,6 +24,7 @@ from gateway import commands, control, native, publish, worker
 from gateway.errors import ConfigError
 from gateway.log import get_logger
 from gateway.metrics import Counters
+from gateway.names import fingerprint
 from gateway.tls import openssl
 from gateway.tls.context import make_context
 
@@ -86,7 +87,7 @@ class Supervisor:
         command_socket = self._resources.enter_context(
             publish.bind(self._run_directory, commands.SOCKET_NAME)
         )
-        fingerprints = [control.fingerprint(material.chain[0]) for material in materials]
+        fingerprints = [fingerprint(material.certificates[0].leaf) for material in materials]
 
         def be_control() -> None:
             os.nice(_CONTROL_NICENESS)
@@ -294,8 +295,7 @@ def make_contexts(config: Config, materials: Sequence[ListenerMaterial]) -> list
     return [
         make_context(
             name=listener.name,
-            chain=material.chain,
-            private_key=material.private_key,
+            certificates=material.certificates,
             client_cas=material.client_cas,
             verify=listener.verify,
             tls_versions=listener.tls_versions,

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.config.certificates import ServerCertificate
 from gateway.metrics import Counters, gauge_index
 from gateway.names import issuer_id
 from gateway.native import (
@@ -238,8 +239,7 @@ class Gate:
         server = self.ca.issue("server")
         self.server = context.make_context(
             name="relay",
-            chain=[server.cert],
-            private_key=server.key,
+            certificates=[ServerCertificate((server.cert,), server.key)],
             client_cas=[self.ca.cert],
             verify="required",
             tls_versions=["1.2", "1.3"],

@@ -14,7 +14,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from gateway import control as control_module
 from gateway import publish
 from gateway.config.model import Address, Certificate, Config, Listener, Revocation
-from gateway.control import Control, Post, fingerprint
+from gateway.control import Control, Post
 from gateway.errors import FetchError
 from gateway.metrics import Counters
 from gateway.publish import Cover, Sighting, Staple, Update
@@ -220,12 +220,6 @@ async def test_what_was_learnt_before_a_restart_is_followed_within_the_same_boun
     assert office.added[0] == (A, False)
     assert len(office.added) == 3
     assert {learnt for _url, learnt in office.added[1:]} == {True}
-
-
-def test_a_certificate_has_one_fingerprint() -> None:
-    certificate = Authority.root().cert
-    assert fingerprint(certificate) == fingerprint(certificate)
-    assert len(fingerprint(certificate)) == 64
 
 
 async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Office) -> None:

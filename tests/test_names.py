@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.names import (
     canonical_name,
+    fingerprint,
     issuer_id,
     issuer_name_der,
     one_line,
@@ -52,6 +54,11 @@ def test_a_name_cannot_forge_a_line_or_move_the_cursor() -> None:
 
 def test_an_empty_name_is_said_to_be_empty() -> None:
     assert printable(x509.Name([])) == "(empty name)"
+
+
+def test_a_fingerprint_is_the_sha_256_that_openssl_prints() -> None:
+    certificate = Authority.root().cert
+    assert fingerprint(certificate) == certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def test_a_name_that_is_no_name_reads_as_its_octets() -> None:

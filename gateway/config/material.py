@@ -16,14 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
+from gateway.config.certificates import PrivateKey, ServerCertificate
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
 
@@ -35,29 +31,19 @@ if TYPE_CHECKING:
 
     from gateway.config.model import Listener
 
-PrivateKey = (
-    ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-)
-"""The keys that a TLS 1.2 or 1.3 server can sign with."""
-
 
 @dataclass(frozen=True)
 class ListenerMaterial:
     """What a listener needs from files.
 
-    `chain` has the server certificate first; `client_cas` holds CA certificates
-    alone, `crl_signers` others that sign lists and no certificates;
-    `ocsp_issuer` and `ocsp_responder_url` are None unless stapling is enabled.
-    `warnings` are one line each.
+    `certificates` are in the configuration's order, at least one; `client_cas`
+    holds CA certificates alone, `crl_signers` others that sign lists and no
+    certificates. `warnings` are one line each.
     """
 
-    chain: tuple[x509.Certificate, ...]
-    chain_pem: bytes
-    private_key: PrivateKey
+    certificates: tuple[ServerCertificate, ...]
     client_cas: tuple[x509.Certificate, ...]
     crl_signers: tuple[x509.Certificate, ...]
-    ocsp_issuer: x509.Certificate | None
-    ocsp_responder_url: str | None
     warnings: tuple[str, ...]
 
 
@@ -94,28 +80,28 @@ class _Files:
         self.warnings: list[str] = []
 
     def load(self) -> ListenerMaterial:
-        certificate = self.listener.certificates[0]
-        chain = self.certificates("certificates[0].cert", certificate.cert)
-        private_key = self.private_key("certificates[0].key", certificate.key)
-        if _spki(private_key.public_key()) != _spki(chain[0].public_key()):
-            self.fail(
-                "certificates[0].key",
-                certificate.key,
-                f"expected the key of {_subject(chain[0])} in {certificate.cert}, got another one",
-            )
-        self.check_order(chain, certificate.cert)
+        certificates = tuple(map(self.server_certificate, range(len(self.listener.certificates))))
         client_cas, crl_signers = self.client_cas()
-        issuer, url = self.stapling(chain)
         return ListenerMaterial(
-            chain=chain,
-            chain_pem=b"".join(cert.public_bytes(Encoding.PEM) for cert in chain),
-            private_key=private_key,
+            certificates=certificates,
             client_cas=client_cas,
             crl_signers=crl_signers,
-            ocsp_issuer=issuer,
-            ocsp_responder_url=url,
             warnings=tuple(self.warnings),
         )
+
+    def server_certificate(self, number: int) -> ServerCertificate:
+        place, files = f"certificates[{number}]", self.listener.certificates[number]
+        chain = self.certificates(f"{place}.cert", files.cert)
+        private_key = self.private_key(f"{place}.key", files.key)
+        if _spki(private_key.public_key()) != _spki(chain[0].public_key()):
+            self.fail(
+                f"{place}.key",
+                files.key,
+                f"expected the key of {_subject(chain[0])} in {files.cert}, got another one",
+            )
+        self.check_order(f"{place}.cert", chain, files.cert)
+        issuer, url = self.stapling(chain, files.cert)
+        return ServerCertificate(chain, private_key, issuer, url)
 
     def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
         file = f" {one_line(str(path))}:" if path is not None else ""
@@ -177,11 +163,11 @@ class _Files:
             self.warn(key, path, f"everyone on this machine may read the private key: chmod o-r {path}")
         return private_key
 
-    def check_order(self, chain: Sequence[x509.Certificate], path: Path) -> None:
+    def check_order(self, key: str, chain: Sequence[x509.Certificate], path: Path) -> None:
         for lower, upper in itertools.pairwise(chain):
             if not _issued(upper, lower):
                 self.warn(
-                    "certificates[0].cert",
+                    key,
                     path,
                     f"{_subject(upper)} did not issue {_subject(lower)} before it: clients may refuse it",
                 )
@@ -211,7 +197,9 @@ class _Files:
                     )
         return cas, signers
 
-    def stapling(self, chain: Sequence[x509.Certificate]) -> tuple[x509.Certificate | None, str | None]:
+    def stapling(
+        self, chain: Sequence[x509.Certificate], path: Path
+    ) -> tuple[x509.Certificate | None, str | None]:
         """The certificate's issuer and its responder; both None without stapling."""
         stapling = self.listener.stapling
         if not stapling.enabled:
@@ -231,7 +219,7 @@ class _Files:
                 "stapling.issuer",
                 None,
                 f"expected the certificate that issued {_subject(chain[0])}, because "
-                f"{self.listener.certificates[0].cert} has none behind it; got nothing",
+                f"{path} has none behind it; got nothing",
             )
         url = stapling.responder_url or _responder(chain[0])
         if url is None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from gateway.config.material import PrivateKey
+    from gateway.config.certificates import ServerCertificate
 
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
@@ -65,13 +65,12 @@ class ServerContext:
 def make_context(
     *,
     name: str,
-    chain: Sequence[x509.Certificate],
-    private_key: PrivateKey,
+    certificates: Sequence[ServerCertificate],
     client_cas: Sequence[x509.Certificate],
     verify: Verify,
     tls_versions: Sequence[str],
 ) -> ServerContext:
-    """Build the context of the listener `name`: `chain` is its certificate with its issuers behind it.
+    """Build the context of the listener `name`, which presents the first of `certificates`.
 
     Raises:
         ConfigError: OpenSSL does not take the certificate, the key or a CA.
@@ -87,10 +86,10 @@ def make_context(
     # buffers, which the relay relies on, are pyOpenSSL's own defaults.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     try:
-        context.use_certificate(chain[0])
-        for certificate in chain[1:]:
-            context.add_extra_chain_cert(certificate)
-        context.use_privatekey(private_key)
+        context.use_certificate(certificates[0].leaf)
+        for issuer in certificates[0].chain[1:]:
+            context.add_extra_chain_cert(issuer)
+        context.use_privatekey(certificates[0].private_key)
         context.check_privatekey()
         cas = _trust(context, client_cas)
     except SSL.Error as exc:

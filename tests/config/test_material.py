@@ -83,11 +83,11 @@ def test_a_good_listener_is_read_whole(
     place: Place, root: Authority, sub: Authority, server: Credential
 ) -> None:
     material = place.load()
-    assert material.chain == (server.cert, sub.cert)
-    assert material.chain_pem == server.chain_pem
-    assert material.private_key.public_key() == server.key.public_key()
+    (certificate,) = material.certificates
+    assert certificate.chain == (server.cert, sub.cert)
+    assert certificate.private_key.public_key() == server.key.public_key()
     assert material.client_cas == (root.cert,)
-    assert (material.ocsp_issuer, material.ocsp_responder_url) == (None, None)
+    assert (certificate.ocsp_issuer, certificate.ocsp_responder_url) == (None, None)
     assert material.warnings == ()
 
 
@@ -96,7 +96,7 @@ def test_every_kind_of_key_that_tls_signs_with_is_taken(kind: KeyKind, place: Pl
     server = root.issue("server", kind=kind)
     place.cert, place.key = server.write(place.directory, kind)
     place.key.chmod(0o600)
-    assert place.load().private_key.public_key() == server.key.public_key()
+    assert place.load().certificates[0].private_key.public_key() == server.key.public_key()
 
 
 def test_a_listener_that_asks_for_no_certificate_needs_no_ca(place: Place) -> None:
@@ -271,9 +271,9 @@ def test_a_subject_cannot_break_the_line(place: Place, root: Authority) -> None:
 
 def test_stapling_takes_issuer_and_responder_from_the_certificate(place: Place, sub: Authority) -> None:
     place.stapling = Stapling(enabled=True)
-    material = place.load()
-    assert material.ocsp_issuer == sub.cert
-    assert material.ocsp_responder_url == "http://ocsp.example/"
+    (certificate,) = place.load().certificates
+    assert certificate.ocsp_issuer == sub.cert
+    assert certificate.ocsp_responder_url == "http://ocsp.example/"
 
 
 def test_what_is_configured_for_stapling_comes_first(
@@ -282,8 +282,8 @@ def test_what_is_configured_for_stapling_comes_first(
     place.write("server.pem", server.pem)
     issuer = place.write("issuer.pem", root.pem + sub.pem)
     place.stapling = Stapling(enabled=True, issuer=issuer, responder_url="http://mine/")
-    material = place.load()
-    assert (material.ocsp_issuer, material.ocsp_responder_url) == (sub.cert, "http://mine/")
+    (certificate,) = place.load().certificates
+    assert (certificate.ocsp_issuer, certificate.ocsp_responder_url) == (sub.cert, "http://mine/")
 
 
 def test_an_issuer_that_did_not_issue_the_certificate_is_refused(place: Place, root: Authority) -> None:

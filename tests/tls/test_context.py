@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
+from gateway.config.certificates import ServerCertificate
 from gateway.errors import ConfigError
 from gateway.tls import openssl
 from gateway.tls.context import ServerContext, Verify, _session_id_context, make_context
@@ -37,8 +38,7 @@ def context(
 ) -> ServerContext:
     return make_context(
         name=name,
-        chain=(server.cert, *server.chain),
-        private_key=server.key,
+        certificates=[ServerCertificate((server.cert, *server.chain), server.key)],
         client_cas=cas,
         verify=verify,
         tls_versions=versions,
