@@ -75,6 +75,7 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
   if (result == 1) {
     conn->established = 1;
     gw_count(counters_of(conn), GW_COUNT_HANDSHAKES, 1);
+    gw_count(counters_of(conn), GW_COUNT_TLS12, strcmp(gw_openssl.SSL_get_version(conn->ssl), "TLSv1.2") == 0);
     if (gw_openssl.SSL_session_reused(conn->ssl)) {
       gw_count(counters_of(conn), GW_COUNT_RESUMED, 1);
       judge_resumed(conn);

@@ -28,7 +28,11 @@ enum {
   GW_COUNT_STAPLED,           /* handshakes with an OCSP response stapled */
   GW_COUNT_HANDSHAKING,       /* gauge: handshakes in progress */
   GW_COUNT_THROTTLED,         /* connections refused or delayed by a limit */
-  GW_COUNT_TOTAL              /* number of counters; last */
+  GW_COUNT_TLS12,             /* handshakes completed in TLS 1.2; the others are TLS 1.3 */
+  GW_COUNT_HANDSHAKE_MS,      /* milliseconds from accept to the end of completed handshakes, added up */
+  GW_COUNT_HANDSHAKE_TIME,    /* GW_TIME_BUCKETS counters: completed in below 1, 2, 4 ... ms, the last in any time */
+  GW_TIME_BUCKETS = 15,
+  GW_COUNT_TOTAL = GW_COUNT_HANDSHAKE_TIME + GW_TIME_BUCKETS /* number of counters */
 };
 
 /* gw_count adds |delta| to counter |which| of |page|; a NULL page counts nowhere. */

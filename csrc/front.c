@@ -78,9 +78,21 @@ gw_listener *gw_front_listener(const gw_front *front) { return front->listener; 
 
 size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
 
+static void count_time(const gw_front *front, int64_t ms) {
+  int bucket = 0;
+  while (bucket < GW_TIME_BUCKETS - 1 && ms >> bucket != 0) {
+    bucket++;
+  }
+  count(front, GW_COUNT_HANDSHAKE_TIME + bucket, 1);
+  count(front, GW_COUNT_HANDSHAKE_MS, (int)ms);
+}
+
 /* arrive takes |conn|, whose handshake has ended, out of the front. */
 static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
   int verdict = conn->verification.verdict.verdict;
+  if (result == GW_HANDSHAKE_DONE) {
+    count_time(front, gw_now_ms() - conn->accepted_ms);
+  }
   arrival->conn = conn;
   arrival->listener = front->listener;
   arrival->result = result;

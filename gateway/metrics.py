@@ -1,13 +1,15 @@
 """Counters that all processes share: one page per worker, mapped before the fork.
 
-A page has the counters of `Counter`, then one gauge per listener: its
-connections, from accept to end. Counting is an atomic add by C; anyone may read.
+A page has the counters of `Counter`, the buckets of handshake times, then one gauge per
+listener: its connections, from accept to end. Counting is an atomic add by C; anyone may
+read. One more page is the supervisor's, who alone writes there.
 """
 
 from __future__ import annotations
 
 import mmap
 from enum import IntEnum
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,16 +40,50 @@ class Counter(IntEnum):
     STAPLED = 16
     HANDSHAKING = 17
     THROTTLED = 18
+    TLS12 = 19
+    HANDSHAKE_MS = 20
+
+
+HANDSHAKE_TIMES = tuple(0.001 * 2**i for i in range(14))
+"""Seconds: the upper ends of the buckets of handshake times; one more has no end."""
+
+_FIRST_BUCKET = len(Counter)
+_FIRST_GAUGE = _FIRST_BUCKET + len(HANDSHAKE_TIMES) + 1
 
 
 class Counters:
-    """The pages of all workers."""
+    """The pages of all workers, and how often a process was started again."""
 
     def __init__(self, workers: int, listeners: int) -> None:
-        size = (len(Counter) + listeners) * _WIDTH
+        size = (_FIRST_GAUGE + listeners) * _WIDTH
         pages = [mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE) for _ in range(workers)]
         self.pages: Sequence[mmap.mmap] = pages
         self._numbers = [memoryview(page).cast("Q") for page in pages]
+        self._restarts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self.pages)
+
+    @property
+    def worker_restarts(self) -> int:
+        """How often a worker that died was started again."""
+        return self._restarts[0]
+
+    @property
+    def control_restarts(self) -> int:
+        """How often the control process was."""
+        return self._restarts[1]
+
+    def note_restart(self, *, worker: bool) -> None:
+        """A child has died and is started again; for the supervisor alone."""
+        self._restarts[0 if worker else 1] += 1
+
+    def handshake_times(self) -> list[int]:
+        """How many handshakes took no longer than each of HANDSHAKE_TIMES, then all of them."""
+        ends = range(_FIRST_BUCKET, _FIRST_GAUGE)
+        return list(accumulate(sum(numbers[end] for numbers in self._numbers) for end in ends))
 
     def total(self, which: Counter) -> int:
         """A counter, added up over all workers."""
@@ -61,10 +97,10 @@ class Counters:
         """Forget the connections of a worker that has died."""
         numbers = self._numbers[worker]
         numbers[Counter.LIVE] = numbers[Counter.HANDSHAKING] = 0
-        for index in range(len(Counter), len(numbers)):
+        for index in range(_FIRST_GAUGE, len(numbers)):
             numbers[index] = 0
 
 
 def gauge_index(listener: int) -> int:
     """Where in a page the gauge of listener number `listener` stands."""
-    return len(Counter) + listener
+    return _FIRST_GAUGE + listener

@@ -222,6 +222,8 @@ class Supervisor:
                     child.due = time.monotonic() + (_RESTART_PAUSE if lived < _SHORT_LIFE else 0.0)
                     if child.worker is not None:
                         self._counters.clear_gauges(child.worker)
+                    if not self._stopping:
+                        self._counters.note_restart(worker=child.worker is not None)
                     log = self._log.info if self._stopping else self._log.error
                     log("child ended", child=child.name, pid=pid, status=_status(status))
 

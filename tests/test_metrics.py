@@ -6,7 +6,8 @@ import os
 import threading
 
 from gateway import native
-from gateway.metrics import Counter, Counters, gauge_index
+from gateway.metrics import HANDSHAKE_TIMES, Counter, Counters, gauge_index
+from gateway.native.binding import lib
 
 
 def test_a_counter_is_the_sum_of_all_workers() -> None:
@@ -34,7 +35,32 @@ def test_a_count_can_go_down_again() -> None:
 
 
 def test_a_listener_has_a_gauge_of_its_own_behind_all_counters() -> None:
-    assert [gauge_index(0), gauge_index(1)] == [len(Counter), len(Counter) + 1]
+    first = len(Counter) + len(HANDSHAKE_TIMES) + 1
+    assert [gauge_index(0), gauge_index(1)] == [first, first + 1]
+
+
+def test_a_page_has_as_many_counters_as_c_counts() -> None:
+    assert gauge_index(0) == lib.GW_COUNT_TOTAL
+
+
+def test_handshakes_are_counted_up_to_each_time_and_all_together() -> None:
+    counters = Counters(2, 0)
+    for page in counters.pages:
+        numbers = memoryview(page).cast("Q")
+        numbers[len(Counter)] = numbers[len(Counter) + 3] = numbers[gauge_index(0) - 1] = 1
+    times = counters.handshake_times()
+    assert times[:3] == [2, 2, 2]
+    assert times[3:14] == [4] * 11
+    assert times[14] == 6
+    assert HANDSHAKE_TIMES[3] == 0.008
+
+
+def test_what_the_supervisor_started_again_is_told_apart_by_what_it_was() -> None:
+    counters = Counters(1, 0)
+    counters.note_restart(worker=True)
+    counters.note_restart(worker=True)
+    counters.note_restart(worker=False)
+    assert (counters.workers, counters.worker_restarts, counters.control_restarts) == (1, 2, 1)
 
 
 def test_any_number_of_listeners_fits() -> None:

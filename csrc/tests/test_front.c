@@ -1,6 +1,15 @@
 /* test_front.c - many handshakes at a time: each ends once, for its own reason, and none holds up another. */
 #include "front_stage.h"
 
+/* How many handshakes have been timed. */
+static uint64_t timed(const uint64_t *counters) {
+  uint64_t sum = 0;
+  for (int i = 0; i < GW_TIME_BUCKETS; i++) {
+    sum += counters[GW_COUNT_HANDSHAKE_TIME + i];
+  }
+  return sum;
+}
+
 static void a_good_client_is_clear(void) {
   for (int i = 0; i < 2; i++) {
     stage on;
@@ -14,6 +23,7 @@ static void a_good_client_is_clear(void) {
     /* It is the caller's: the front knows it no more. */
     CHECK(SSL_write(end.ssl, "hello", 5) == 5 && !is_ready(&on));
     CHECK(on.door.counters[GW_COUNT_HANDSHAKES] == 1);
+    CHECK(on.door.counters[GW_COUNT_TLS12] == (i == 0) && timed(on.door.counters) == 1);
     forget(&on);
     CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
     stage_close(&on);
@@ -94,6 +104,7 @@ static void of_many_at_once_each_ends_once_and_for_itself(void) {
   }
   CHECK(on.door.counters[GW_COUNT_REFUSED_REVOKED] == 2 * EACH);
   CHECK(on.door.counters[GW_COUNT_FAILED] == EACH && on.door.counters[GW_COUNT_HANDSHAKES] == 3 * EACH);
+  CHECK(timed(on.door.counters) == 3 * EACH);
   forget(&on);
   for (int i = 0; i < MANY; i++) {
     int alert = client_close(&ends[i]);
