@@ -32,7 +32,7 @@ from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
-from gateway.stapling import response
+from gateway.stapling import request, response
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.store import StateStore
 
@@ -277,8 +277,8 @@ class Control:
         return StapleRefresher(
             StapleSource(key, url, listener.stapling.refresh_interval, listener.stapling.http_timeout),
             post=self._fetcher.post,
-            build_request=lambda: response.build_request(certificate, issuer),
-            verify=lambda data: response.verify_response(data, certificate, issuer, now=int(time.time())),
+            build_request=lambda: request.build_request(certificate, issuer),
+            verify=lambda data: response.verify_staple(data, certificate, issuer, now=int(time.time())),
             install=install,
             store=self._store,
             limits=self._limits,

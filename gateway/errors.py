@@ -46,6 +46,10 @@ class TooLargeError(FetchError):
     """What a URL has is longer than was asked for."""
 
 
+class RefusedError(FetchError):
+    """The server wants no such request (RFC 9110: any status 4xx, and 501); another one it may answer."""
+
+
 class StoreError(GatewayError):
     """The state directory cannot be written; what was there stays."""
 

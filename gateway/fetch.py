@@ -31,7 +31,7 @@ import trio
 
 from gateway import __version__
 from gateway.addresses import AddressPolicy, CheckedBackend, root_cause
-from gateway.errors import FetchError, TooLargeError
+from gateway.errors import FetchError, RefusedError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -49,7 +49,8 @@ _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 class Fetched(msgspec.Struct, frozen=True):
     """A body, and what to ask with the next time (RFC 9110, section 8.8).
 
-    `max_age` is in seconds (RFC 9111, section 5.2.2.1).
+    `max_age` is for how many seconds more a cache may hand out the same (RFC 9111,
+    section 4.2), None where nothing is said of that.
     """
 
     body: bytes
@@ -91,6 +92,7 @@ class Fetcher:
 
         Raises:
             TooLargeError: the body is longer than that.
+            RefusedError: the server wants no such request.
             FetchError: it could not be had, in one line that names the URL.
         """
         if url[:5].lower() == "file:":
@@ -239,7 +241,9 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
     if response.status_code == httpx.codes.NOT_MODIFIED and conditional:
         return NotModified()
     if response.status_code != httpx.codes.OK:
-        raise FetchError(f"status {response.status_code} {response.reason_phrase}".rstrip())
+        refused = response.is_client_error or response.status_code == httpx.codes.NOT_IMPLEMENTED
+        kind = RefusedError if refused else FetchError
+        raise kind(f"status {response.status_code} {response.reason_phrase}".rstrip())
     headers = response.headers
     headers.encoding = "latin-1"
     if int(headers.get("Content-Length", "0")) > max_bytes:
@@ -247,13 +251,26 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
         raise FetchError(f"expected gzip or no Content-Encoding, but found {encoding[:40]!r}")
-    age = _MAX_AGE.search(headers.get("Cache-Control", ""))
     return Fetched(
         body=await _collect(response, _Gunzip() if encoding.endswith("gzip") else None, max_bytes),
         etag=headers.get("ETag"),
         last_modified=_strong_last_modified(headers),
-        max_age=int(age[1]) if age else None,
+        max_age=_max_age(headers),
     )
+
+
+def _max_age(headers: httpx.Headers) -> int | None:
+    """max-age, or else Expires, less the time that caches on the way have had it (RFC 9111, 4.2)."""
+    directive = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    age = headers.get("Age", "0")
+    try:
+        if directive:
+            lifetime = timedelta(seconds=int(directive[1]))
+        else:
+            lifetime = parsedate_to_datetime(headers["Expires"]) - parsedate_to_datetime(headers["Date"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    return max(0, lifetime // _SECOND - (int(age) if age.isascii() and age.isdigit() else 0))
 
 
 def _strong_last_modified(headers: httpx.Headers) -> str | None:

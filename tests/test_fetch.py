@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gateway import __version__
 from gateway.addresses import AddressPolicy, is_own_address
-from gateway.errors import FetchError
+from gateway.errors import FetchError, RefusedError
 from gateway.fetch import Fetched, Fetcher, NotModified, display_url, host_and_port
 from tests.http_server import KIB, Answer, Server, endless, hang, http, raw, reset, serving, trickle
 
@@ -108,6 +108,55 @@ async def test_a_request_is_posted_with_its_type(server: Server) -> None:
     assert answer.body == b"answer"
     assert server.requests[0].startswith(b"POST /ocsp HTTP/1.1\r\n")
     assert b"Content-Type: application/ocsp-request\r\n" in server.requests[0]
+
+
+SENT = "Date: Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "max_age"),
+    [
+        ((), None),
+        (("Cache-Control: no-store",), None),
+        (("Cache-Control: max-age=600",), 600),
+        (("Cache-Control: max-age=600", "Age: 100"), 500),
+        (("Cache-Control: max-age=600", "Age: 700"), 0),
+        (("Cache-Control: max-age=600", "Age: old"), 600),
+        (("Cache-Control: max-age=600", SENT, "Expires: Thu, 01 Jan 2026 00:01:00 GMT"), 600),
+        ((SENT, "Expires: Thu, 01 Jan 2026 00:01:00 GMT"), 60),
+        ((SENT, "Expires: Thu, 01 Jan 2026 00:01:00 GMT", "Age: 20"), 40),
+        ((SENT, "Expires: Wed, 31 Dec 2025 00:00:00 GMT"), 0),
+        ((SENT, "Expires: 0"), None),
+        (("Expires: Thu, 01 Jan 2026 00:01:00 GMT",), None),
+    ],
+)
+async def test_how_long_a_cache_may_hand_out_the_same_is_known(
+    server: Server, headers: tuple[str, ...], max_age: int | None
+) -> None:
+    server.answers["/"] = http("200 OK", b"body", *headers)
+    answer = await get(f"{server.base}/")
+    assert isinstance(answer, Fetched)
+    assert answer.max_age == max_age
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [
+        ("400 Bad Request", True),
+        ("405 Method Not Allowed", True),
+        ("501 Not Implemented", True),
+        ("500 Oops", False),
+        ("503 Service Unavailable", False),
+        ("204 No Content", False),
+    ],
+)
+async def test_a_request_that_the_server_does_not_want_is_told_from_one_that_fails(
+    server: Server, status: str, *, refused: bool
+) -> None:
+    server.answers["/"] = http(status, length=False)
+    with pytest.raises(FetchError, match=status) as caught:
+        await get(f"{server.base}/")
+    assert isinstance(caught.value, RefusedError) == refused
 
 
 CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"

@@ -32,7 +32,7 @@ LAYERS = [
     {"native"},
     {"config"},
     {"metrics", "log"},
-    {"signature"},
+    {"signature", "extensions"},
     {"names"},
     {"der"},
     {"errors"},

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NoReturn
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from gateway.config.certificates import PrivateKey, ServerCertificate
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
+from gateway.extensions import responder_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -221,7 +222,7 @@ class _Files:
                 f"expected the certificate that issued {_subject(chain[0])}, because "
                 f"{path} has none behind it; got nothing",
             )
-        url = stapling.responder_url or _responder(chain[0])
+        url = stapling.responder_url or responder_url(chain[0])
         if url is None:
             self.fail(
                 "stapling.responder_url",
@@ -274,18 +275,3 @@ def _signs_crls(cert: x509.Certificate) -> bool:
         return cert.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
     except x509.ExtensionNotFound:
         return False
-
-
-def _responder(cert: x509.Certificate) -> str | None:
-    """The first OCSP responder over HTTP that the certificate names (RFC 6960, section 3.1)."""
-    try:
-        access = cert.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
-        return None
-    urls = (
-        description.access_location.value
-        for description in access
-        if description.access_method == AuthorityInformationAccessOID.OCSP
-        and isinstance(description.access_location, x509.UniformResourceIdentifier)
-    )
-    return next((url for url in urls if url.lower().startswith(("http://", "https://"))), None)

@@ -1,38 +1,38 @@
-"""OCSP requests and responses for stapling (RFC 6960, RFC 6066 section 8): bytes in, verified response out.
+"""OCSP responses (RFC 6960): bytes in, verified status out.
 
-No I/O, no clock. `verify_response` takes bytes that anybody may have written and
-raises `StapleError` and nothing else. What it returns says "good" about the given
-certificate and was signed by its issuer or by a responder that the issuer
-appointed: a client that checks it will accept it, until `expires`.
+No I/O, no clock. The bytes may be anybody's: `StapleError` is raised for them and
+nothing else. What `verify_response` returns was signed by the certificate's issuer or
+by a responder that the issuer appointed, and is in its time. What `verify_staple`
+returns also says "good": a client that checks it accepts it, until `expires`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway import der as encoding
 from gateway.errors import StapleError
-from gateway.names import issuer_id, issuer_name_der, printable_der, serial_hex
+from gateway.names import describe, issuer_id, issuer_name_der, one_line, printable_der, serial_hex
+from gateway.revocation.policy import moment
 from gateway.signature import certificate_fault, find_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from datetime import datetime
 
 CLOCK_SKEW = 300
 """Seconds that a responder's clock may be ahead of ours."""
 
 MAX_AGE_WITHOUT_NEXT_UPDATE = 24 * 3600
-"""Seconds after thisUpdate that a response without nextUpdate is stapled.
+"""Seconds after thisUpdate that a response without nextUpdate is used.
 
 Such a responder says that newer information is available at any time (RFC 6960,
 section 4.2.2.1); it is asked again at each refresh, this bounds an outage.
@@ -46,88 +46,96 @@ _NO_ANSWER = {
     ocsp.OCSPResponseStatus.SIG_REQUIRED: "sigRequired: it wants signed requests, which are not supported",
     ocsp.OCSPResponseStatus.UNAUTHORIZED: "unauthorized: it does not answer for this issuer",
 }
+# Of SingleResponse (RFC 6960, section 4.2.1).
+_CERT_STATUS = (0x80, 0xA1, 0x82)
+_CONTEXT_1, _CONTEXT_2 = 0xA1, 0xA2
+_BOOLEAN, _OCTET_STRING, _OID = 0x01, 0x04, 0x06
+
+_WORST_FIRST = (ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN, ocsp.OCSPCertStatus.GOOD)
+
+CertStatus = Literal["good", "revoked", "unknown"]
+"""CertStatus (RFC 6960, section 4.2.1)."""
 
 
 @dataclass(frozen=True)
 class VerifiedResponse:
-    """A response that says "good" and may be stapled until `expires`.
+    """What a responder that may say so says of one certificate.
 
-    Times are seconds since 1970, UTC; `next_update` is 0 where there is none.
+    Times are seconds since 1970, UTC; `next_update` is 0 where there is none. `expires`
+    is when the response must not be used any more: nextUpdate, or the end of its
+    signer's certificate. `revoked_at` and `reason` (CRLReason) count where the status is
+    "revoked". `delegate` signed in the issuer's place (RFC 6960, section 4.2.2.2).
     """
 
     der: bytes
+    status: CertStatus
     this_update: int
     next_update: int
     produced_at: int
     expires: int
+    revoked_at: int = 0
+    reason: str = "unspecified"
+    delegate: x509.Certificate | None = None
 
 
-def build_request(cert: x509.Certificate, issuer: x509.Certificate) -> bytes:
-    """The OCSPRequest for `cert`, DER.
-
-    The CertID is of SHA-1, which names and protects nothing here: it is the one
-    hash that every responder has to understand (RFC 5019, section 2.1.1). No nonce,
-    so that the responder may answer from its cache.
-
-    Raises:
-        StapleError: a certificate that cannot be asked about.
-    """
-    try:
-        builder = ocsp.OCSPRequestBuilder().add_certificate(cert, issuer, hashes.SHA1())  # noqa: S303 - see above
-        return builder.build().public_bytes(Encoding.DER)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise StapleError(f"no OCSP request can be made for {_who(cert)}: {exc}") from exc
-
-
-def responder_url(cert: x509.Certificate) -> str | None:
-    """The first http or https URL of an OCSP responder in `cert` (RFC 5280, section 4.2.2.1)."""
-    try:
-        access = cert.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return None
-    for description in access:
-        location = description.access_location
-        if description.access_method != AuthorityInformationAccessOID.OCSP:
-            continue
-        if isinstance(location, x509.UniformResourceIdentifier) and location.value.lower().startswith(
-            ("http://", "https://")
-        ):
-            return location.value
-    return None
-
-
-def find_issuer(cert: x509.Certificate, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """The first of `candidates` that signed `cert` and has the name of its issuer."""
-    return next((candidate for candidate in candidates if _issue_fault(cert, candidate) is None), None)
-
-
-def verify_response(
-    data: bytes, cert: x509.Certificate, issuer: x509.Certificate, *, now: int
+def verify_staple(
+    data: bytes, cert: x509.Certificate, issuer: x509.Certificate, *, now: int, nonce: bytes | None = None
 ) -> VerifiedResponse:
-    """Accept the OCSP response (DER) that says at `now`, in seconds since 1970, that `cert` is good.
-
-    As RFC 6960, section 3.2, demands: it is about `cert`; its signer is `issuer`, or
-    was appointed by it (section 4.2.2.2); the signature is good; the times fit. A
-    nonce is ignored. Whether a responder's own certificate was revoked is not asked.
+    """`verify_response`, and the certificate is good (RFC 6066, section 8).
 
     Raises:
         StapleError: it is not so; with `revoked` where the status is revoked.
     """
+    verified = verify_response(data, cert, issuer, now=now, nonce=nonce)
+    if verified.status == "revoked":
+        when = moment(verified.revoked_at)
+        raise StapleError(f"the certificate is revoked since {when} (reason {verified.reason})", revoked=True)
+    if verified.status == "unknown":
+        raise StapleError("the responder does not know the certificate (status unknown)")
+    return verified
+
+
+def verify_response(
+    data: bytes, cert: x509.Certificate, issuer: x509.Certificate, *, now: int, nonce: bytes | None = None
+) -> VerifiedResponse:
+    """Accept the OCSP response (DER) that says at `now`, in seconds since 1970, what `cert` is.
+
+    As RFC 6960, section 3.2, demands: it is about `cert`; its signer is `issuer`, or
+    was appointed by it (section 4.2.2.2); the signature is good; the times fit. `nonce`
+    is that of the request: a response with another one is refused, one without is not,
+    because responders that answer from a store have none (RFC 9654, section 2.1).
+    Whether a delegate was itself revoked is not asked here: it is told in the result.
+
+    Raises:
+        StapleError: it is not so.
+    """
     response = _parse(data)
     try:
         singles = _about(response, cert, issuer)
-        until = _check_signer(data, response, issuer, now)
-        verified = [_check_single(single, now) for single in singles]
-        this_update = max(times[0] for times in verified)
-        next_update = min((times[1] for times in verified if times[1]), default=0)
+        until, delegate = _check_signer(data, response, issuer, now)
+        times = [_check_times(single, now) for single in singles]
+        _check_extensions(response, nonce)
+        _check_single_extensions(response.tbs_response_bytes)
+        # Where it says two things of one certificate, the worse counts.
+        worst = min(singles, key=lambda single: _WORST_FIRST.index(single.certificate_status))
+        status, revoked_at, reason = _status(worst)
         produced_at = _seconds(response.produced_at_utc)
-        _check_extensions(response)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise StapleError(f"not an OCSP response as RFC 6960 has it: {_one_line(exc)}") from exc
+        raise StapleError(f"not an OCSP response as RFC 6960 has it: {one_line(exc)}") from exc
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
-        raise StapleError(f"extensions in the OCSP response: {_one_line(exc)}") from exc
-    expires = min(next_update or min(times[0] for times in verified) + MAX_AGE_WITHOUT_NEXT_UPDATE, until)
-    return VerifiedResponse(data, this_update, next_update, produced_at, expires)
+        raise StapleError(f"extensions in the OCSP response: {one_line(exc)}") from exc
+    next_update = min((end for _, end in times if end), default=0)
+    return VerifiedResponse(
+        der=data,
+        status=status,
+        this_update=max(begin for begin, _ in times),
+        next_update=next_update,
+        produced_at=produced_at,
+        expires=min(next_update or min(begin for begin, _ in times) + MAX_AGE_WITHOUT_NEXT_UPDATE, until),
+        revoked_at=revoked_at,
+        reason=reason,
+        delegate=delegate,
+    )
 
 
 def _parse(data: bytes) -> ocsp.OCSPResponse:
@@ -140,7 +148,7 @@ def _parse(data: bytes) -> ocsp.OCSPResponse:
         exact = response.public_bytes(Encoding.DER) == data
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         beginning = f"begins with {data[:24].decode('ascii', 'replace')!a}" if data else "is empty"
-        raise StapleError(f"not an OCSP response in DER, it {beginning}: {_one_line(exc)}") from exc
+        raise StapleError(f"not an OCSP response in DER, it {beginning}: {one_line(exc)}") from exc
     if not exact:
         raise StapleError("the OCSP response is not in DER, though it can be read")
     return response
@@ -167,26 +175,30 @@ def _about(
             others.append(serial_hex(single.serial_number))
     if not singles:
         answered = ", ".join(others[:3]) or "none"
-        raise StapleError(f"the response is not about {_who(cert)}; it answers for serial {answered}")
+        raise StapleError(f"the response is not about {describe(cert)}; it answers for serial {answered}")
     return singles
 
 
-def _check_signer(data: bytes, response: ocsp.OCSPResponse, issuer: x509.Certificate, now: int) -> int:
-    """Find who signed, and that they may. Until when they may, in seconds since 1970."""
+def _check_signer(
+    data: bytes, response: ocsp.OCSPResponse, issuer: x509.Certificate, now: int
+) -> tuple[int, x509.Certificate | None]:
+    """Find who signed, and that they may: until when (seconds since 1970), and the delegate, if it is one."""
     faults: list[str] = []
     for signer in (issuer, *response.certificates):
         if not _is_responder(response, signer):
             continue
         # The issuer itself needs no appointment (section 2.2).
-        fault = None if signer == issuer else _delegate_fault(signer, issuer, now)
-        fault = fault or _signature_fault(data, response, signer)
+        delegate = None if signer == issuer else signer
+        fault = _delegate_fault(signer, issuer) if delegate else None
+        fault = fault or _validity_fault(signer, now) or _signature_fault(data, response, signer)
         if fault is None:
-            return _seconds(signer.not_valid_after_utc)
+            return _seconds(signer.not_valid_after_utc), delegate
         faults.append(fault)
     if faults:
         raise StapleError("; ".join(dict.fromkeys(faults)))
     raise StapleError(
-        f"signed by {_responder(response)}, which is neither {_who(issuer)} nor a responder that it appointed"
+        f"signed by {_responder(response)}, which is neither {describe(issuer)} "
+        "nor a responder that it appointed"
     )
 
 
@@ -197,22 +209,30 @@ def _is_responder(response: ocsp.OCSPResponse, signer: x509.Certificate) -> bool
     return response.responder_key_hash == _sha1(_key_bits(signer))
 
 
-def _delegate_fault(signer: x509.Certificate, issuer: x509.Certificate, now: int) -> str | None:
-    """Why `signer` may not answer for `issuer`; None when it may (section 4.2.2.2).
+def _delegate_fault(signer: x509.Certificate, issuer: x509.Certificate) -> str | None:
+    """Why `signer` was not appointed by `issuer`; None when it was (section 4.2.2.2).
 
     "The CA SHOULD issue the certificate [...] directly": a responder that another
     CA of the same tree appointed could answer for certificates that are not its own.
     """
-    who = f"the responder {_who(signer)}"
+    who = f"the responder {describe(signer)}"
     fault = _issue_fault(signer, issuer)
     if fault is not None:
-        return f"{who} was not appointed by {_who(issuer)}: {fault}"
+        return f"{who} was not appointed by {describe(issuer)}: {fault}"
     try:
         usages = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         usages = None
     if usages is None or ExtendedKeyUsageOID.OCSP_SIGNING not in usages:
         return f"{who} may not answer: its certificate has no extendedKeyUsage OCSPSigning"
+    for extension in signer.extensions:
+        if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
+            return f"{who} may not answer: its critical extension {extension.oid.dotted_string} is not known"
+    return None
+
+
+def _validity_fault(signer: x509.Certificate, now: int) -> str | None:
+    who = f"the responder {describe(signer)}"
     if now < _seconds(signer.not_valid_before_utc):
         return f"{who} may not answer yet: its certificate is not yet valid"
     if now > _seconds(signer.not_valid_after_utc):
@@ -225,7 +245,7 @@ def _issue_fault(cert: x509.Certificate, issuer: x509.Certificate) -> str | None
         if issuer_name_der(cert) != issuer_id(issuer).name and cert.issuer != issuer.subject:
             return f"it was issued by {printable_der(issuer_name_der(cert))}"
     except ValueError as exc:
-        return f"a name cannot be read: {_one_line(exc)}"
+        return f"a name cannot be read: {one_line(exc)}"
     return certificate_fault(cert, issuer)
 
 
@@ -237,39 +257,98 @@ def _signature_fault(data: bytes, response: ocsp.OCSPResponse, signer: x509.Cert
     try:
         key = signer.public_key()
     except UnsupportedAlgorithm as exc:
-        return f"the key of {_who(signer)} cannot be used: {_one_line(exc)}"
+        return f"the key of {describe(signer)} cannot be used: {one_line(exc)}"
     fault = find_fault(key, data[algorithm.at : algorithm.end], response.signature, signed)
-    return None if fault is None else f"{fault} with the key of {_who(signer)}"
+    return None if fault is None else f"{fault} with the key of {describe(signer)}"
 
 
-def _check_single(single: ocsp.OCSPSingleResponse, now: int) -> tuple[int, int]:
-    """Give thisUpdate and nextUpdate (0 for none) of an answer that is good and fresh (section 4.2.2.1)."""
+def _check_times(single: ocsp.OCSPSingleResponse, now: int) -> tuple[int, int]:
+    """Give thisUpdate and nextUpdate (0 for none) of an answer that is fresh (section 4.2.2.1)."""
     this_update = _seconds(single.this_update_utc)
     next_update = _seconds(single.next_update_utc) if single.next_update_utc is not None else 0
     if this_update > now + CLOCK_SKEW:
         raise StapleError(f"thisUpdate is {this_update - now} s in the future: whose clock is wrong?")
+    if single.next_update_utc is not None and next_update < this_update:
+        raise StapleError(f"nextUpdate is {this_update - next_update} s before thisUpdate")
     if 0 < next_update < now:
         raise StapleError(f"the response has expired: nextUpdate was {now - next_update} s ago")
     if not next_update and this_update + MAX_AGE_WITHOUT_NEXT_UPDATE < now:
         raise StapleError(f"the response is too old: no nextUpdate, thisUpdate was {now - this_update} s ago")
-    if single.certificate_status is ocsp.OCSPCertStatus.REVOKED:
-        when = single.revocation_time_utc
-        reason = single.revocation_reason
-        text = "unspecified" if reason is None else reason.value
-        raise StapleError(
-            f"the certificate is revoked since {when:%Y-%m-%dT%H:%M:%SZ} (reason {text})", revoked=True
-        )
-    if single.certificate_status is not ocsp.OCSPCertStatus.GOOD:
-        raise StapleError("the responder does not know the certificate (status unknown)")
     return this_update, next_update
 
 
-def _check_extensions(response: ocsp.OCSPResponse) -> None:
+def _status(single: ocsp.OCSPSingleResponse) -> tuple[CertStatus, int, str]:
+    """CertStatus, and of a revoked certificate when and why."""
+    match single.certificate_status:
+        case ocsp.OCSPCertStatus.REVOKED:
+            when, reason = single.revocation_time_utc, single.revocation_reason
+            return (
+                "revoked",
+                0 if when is None else _seconds(when),
+                "unspecified" if reason is None else reason.value,
+            )
+        case ocsp.OCSPCertStatus.GOOD:
+            return "good", 0, "unspecified"
+        case _:
+            return "unknown", 0, "unspecified"
+
+
+def _check_extensions(response: ocsp.OCSPResponse, nonce: bytes | None) -> None:
     for extension in response.extensions:
-        if extension.critical and not isinstance(extension.value, x509.OCSPNonce):
+        if isinstance(extension.value, x509.OCSPNonce):
+            if nonce is not None and extension.value.nonce != nonce:
+                raise StapleError("the nonce is that of another request: an old response, sent again")
+        elif extension.critical:
             raise StapleError(
                 f"critical extension {extension.oid.dotted_string} of the response is not known"
             )
+
+
+def _check_single_extensions(signed: bytes) -> None:
+    """Refuse critical singleExtensions (section 4.4): cryptography does not look, and none is known here."""
+    field = encoding.Field
+    *_, responses, _ = encoding.fields(
+        signed,
+        encoding.read(signed),
+        "ResponseData",
+        field("version", (encoding.CONTEXT_0,), optional=True),
+        field("responderID", (_CONTEXT_1, _CONTEXT_2)),
+        field("producedAt", (encoding.GENERALIZED_TIME,)),
+        field("responses", (encoding.SEQUENCE,)),
+        field("responseExtensions", (_CONTEXT_1,), optional=True),
+    )
+    for single in _each(signed, responses):
+        *_, wrapped = encoding.fields(
+            signed,
+            single,
+            "SingleResponse",
+            field("certID", (encoding.SEQUENCE,)),
+            field("certStatus", _CERT_STATUS),
+            field("thisUpdate", (encoding.GENERALIZED_TIME,)),
+            field("nextUpdate", (encoding.CONTEXT_0,), optional=True),
+            field("singleExtensions", (_CONTEXT_1,), optional=True),
+        )
+        for extensions in _each(signed, wrapped):
+            for extension in _each(signed, extensions):
+                oid, critical, _ = encoding.fields(
+                    signed,
+                    extension,
+                    "Extension",
+                    field("extnID", (_OID,)),
+                    field("critical", (_BOOLEAN,), optional=True),
+                    field("extnValue", (_OCTET_STRING,)),
+                )
+                if any(signed[critical.content]):
+                    raise StapleError(
+                        f"critical extension {signed[oid.content].hex()} of the answer is not known"
+                    )
+
+
+def _each(data: bytes, parent: encoding.Element) -> Iterator[encoding.Element]:
+    at = parent.content_at
+    while at < parent.end:
+        yield encoding.read(data, at, parent.end)
+        at = encoding.read(data, at, parent.end).end
 
 
 def _key_bits(cert: x509.Certificate) -> bytes:
@@ -290,14 +369,5 @@ def _responder(response: ocsp.OCSPResponse) -> str:
     return f"the key {(response.responder_key_hash or b'').hex()}"
 
 
-def _who(cert: x509.Certificate) -> str:
-    return f"{printable_der(issuer_id(cert).name)} (serial {serial_hex(cert.serial_number)})"
-
-
 def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error)
-    return "".join(character if character.isprintable() else " " for character in text)[:200]

@@ -15,19 +15,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StapleError
+from gateway.stapling.request import build_request
 from gateway.stapling.response import (
     CLOCK_SKEW,
     MAX_AGE_WITHOUT_NEXT_UPDATE,
     VerifiedResponse,
-    build_request,
-    find_issuer,
-    responder_url,
     verify_response,
+    verify_staple,
 )
-from tests.authority import DAY, HOUR, NOW, Authority, KeyKind, common_name
+from tests.authority import DAY, HOUR, NOW, Authority, KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 # Odd names and serials are made on purpose here; cryptography warns of them.
@@ -48,7 +46,7 @@ GOOD = CA.ocsp(SERVER.cert)
 def verify(
     data: bytes, cert: x509.Certificate = SERVER.cert, issuer: x509.Certificate = CA.cert, *, now: int = NOW
 ) -> VerifiedResponse:
-    return verify_response(data, cert, issuer, now=now)
+    return verify_staple(data, cert, issuer, now=now)
 
 
 def refused(data: bytes, *, now: int = NOW) -> StapleError:
@@ -297,51 +295,81 @@ class TestStatus:
         assert "status unknown" in refusal(CA.ocsp(SERVER.cert, status=ocsp.OCSPCertStatus.UNKNOWN))
 
 
-def test_a_nonce_that_nobody_asked_for_does_not_matter_but_a_critical_stranger_does() -> None:
-    def with_extension(value: x509.ExtensionType, *, critical: bool) -> bytes:
-        when = dt.datetime.fromtimestamp(NOW, dt.UTC)
-        good = ocsp.OCSPCertStatus.GOOD
-        builder = ocsp.OCSPResponseBuilder().add_response(
-            SERVER.cert, CA.cert, hashes.SHA256(), good, when, None, None, None
-        )
-        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, CA.cert)
-        builder = builder.add_extension(value, critical=critical)
-        return builder.sign(CA.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+def with_extension(value: x509.ExtensionType, *, critical: bool = False) -> bytes:
+    """A good response with an extension of the response."""
+    when = dt.datetime.fromtimestamp(NOW, dt.UTC)
+    good = ocsp.OCSPCertStatus.GOOD
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        SERVER.cert, CA.cert, hashes.SHA256(), good, when, None, None, None
+    )
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, CA.cert)
+    builder = builder.add_extension(value, critical=critical)
+    return builder.sign(CA.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
-    assert verify(with_extension(x509.OCSPNonce(b"nonce"), critical=False)).next_update == 0
+
+class TestNonce:
+    """RFC 9654, section 2.1."""
+
+    ASKED = bytes(range(32))
+
+    def status(self, data: bytes, nonce: bytes | None) -> str:
+        return verify_response(data, SERVER.cert, CA.cert, now=NOW, nonce=nonce).status
+
+    def test_the_one_that_was_sent_is_good(self) -> None:
+        assert self.status(with_extension(x509.OCSPNonce(self.ASKED)), self.ASKED) == "good"
+
+    def test_none_is_good_as_responders_that_answer_from_a_store_have_none(self) -> None:
+        assert self.status(GOOD, self.ASKED) == "good"
+
+    @pytest.mark.parametrize("other", [bytes(32), ASKED[:-1], ASKED + b"x"])
+    def test_another_one_is_an_old_answer(self, other: bytes) -> None:
+        with pytest.raises(StapleError, match="the nonce is that of another request"):
+            self.status(with_extension(x509.OCSPNonce(other)), self.ASKED)
+
+    @pytest.mark.parametrize("critical", [False, True])
+    def test_one_that_nobody_asked_for_does_not_matter(self, *, critical: bool) -> None:
+        assert self.status(with_extension(x509.OCSPNonce(b"nonce"), critical=critical), None) == "good"
+
+
+class TestVerdict:
+    """What a responder says is told whatever it is; only good is stapled."""
+
+    def test_revoked_with_when_and_why(self) -> None:
+        data = CA.ocsp(
+            SERVER.cert,
+            status=ocsp.OCSPCertStatus.REVOKED,
+            revoked_at=NOW - DAY,
+            reason=x509.ReasonFlags.ca_compromise,
+        )
+        found = verify_response(data, SERVER.cert, CA.cert, now=NOW)
+        assert (found.status, found.revoked_at, found.reason) == ("revoked", NOW - DAY, "cACompromise")
+        assert found.expires == NOW + DAY
+
+    def test_unknown(self) -> None:
+        data = CA.ocsp(SERVER.cert, status=ocsp.OCSPCertStatus.UNKNOWN)
+        assert verify_response(data, SERVER.cert, CA.cert, now=NOW).status == "unknown"
+
+    def test_the_delegate_that_signed_is_told(self) -> None:
+        delegated = verify_response(CA.ocsp(SERVER.cert, signer=DELEGATE), SERVER.cert, CA.cert, now=NOW)
+        assert delegated.delegate == DELEGATE.cert
+        assert verify_response(GOOD, SERVER.cert, CA.cert, now=NOW).delegate is None
+
+
+def test_a_critical_stranger_is_refused() -> None:
     stranger = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
     assert "critical extension 1.2.3.4" in refusal(with_extension(stranger, critical=True))
+    assert verify(with_extension(stranger)).status == "good"
 
 
-def test_the_request_asks_for_this_certificate() -> None:
-    request = ocsp.load_der_ocsp_request(build_request(SERVER.cert, CA.cert))
-
-    assert request.serial_number == 0x1234
-    assert request.hash_algorithm.name == "sha1"
-    assert list(request.extensions) == []
-
-
-def test_the_responder_is_the_first_http_url_of_the_certificate() -> None:
-    urls = ("ldap://ca.example/ocsp", "HTTP://ca.example/ocsp", "https://ca.example/ocsp")
-
-    assert responder_url(CA.issue(ocsp_urls=urls).cert) == "HTTP://ca.example/ocsp"
-    assert responder_url(CA.issue(ocsp_urls=urls[:1]).cert) is None
-    assert responder_url(SERVER.cert) is None
-
-
-@pytest.mark.parametrize("others", [(), (OTHER,), (Authority.root("Test CA"), OTHER)])
-def test_the_issuer_is_who_signed_not_who_has_the_name(others: Sequence[Authority]) -> None:
-    candidates = [other.cert for other in others]
-
-    assert find_issuer(SERVER.cert, candidates) is None
-    assert find_issuer(SERVER.cert, [*candidates, CA.cert]) == CA.cert
-    assert find_issuer(CA.cert, [*candidates, CA.cert]) == CA.cert
-
-
-def test_whoever_signed_without_having_the_name_is_not_the_issuer() -> None:
-    renamed = Authority.root(common_name("New name"), key=CA.key)
-
-    assert find_issuer(SERVER.cert, [renamed.cert]) is None
+def test_an_issuer_that_has_expired_answers_no_more() -> None:
+    issuer = Authority.root("Test CA", not_after=NOW + HOUR)
+    cert = issuer.issue("server").cert
+    data = issuer.ocsp(cert)
+    assert verify(data, cert, issuer.cert).expires == NOW + HOUR
+    with pytest.raises(
+        StapleError, match=r"CN=Test CA .*may not answer any more: its certificate has expired"
+    ):
+        verify(data, cert, issuer.cert, now=NOW + HOUR + 1)
 
 
 @pytest.mark.parametrize("delegated", [False, True])

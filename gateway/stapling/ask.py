@@ -1,0 +1,85 @@
+"""Ask an OCSP responder over HTTP: GET where a cache may answer, else POST (RFC 6960, A.1; RFC 5019, 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import RefusedError
+from gateway.fetch import Fetched
+from gateway.stapling.request import get_url
+
+if TYPE_CHECKING:
+    from gateway.fetch import Answer
+
+REQUEST_TYPE = "application/ocsp-request"
+# RFC 6960 sets no bound; a response is 200 bytes to some KB, with its responder's certificates.
+MAX_BYTES = 64 << 10
+# Responders that are remembered to take no GET; URLs in clients' certificates are of any number.
+_MOST_REMEMBERED = 1000
+
+
+class Http(Protocol):
+    """`Fetcher`, as far as it is needed here."""
+
+    async def get(
+        self,
+        url: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - as Fetcher.get
+        max_bytes: int,
+        learnt: bool = False,
+    ) -> Answer:
+        """Get the URL; raises FetchError."""
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        content_type: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - as Fetcher.post
+        max_bytes: int,
+        learnt: bool = False,
+    ) -> Fetched:
+        """Post the request; raises FetchError."""
+
+
+class Asker:
+    """Asks responders, and remembers which of them take no GET. One for all who ask."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._without_get: set[str] = set()
+
+    async def ask(
+        self,
+        url: str,
+        request: bytes,
+        *,
+        timeout: float,  # noqa: ASYNC109 - the bound is part of what is asked for
+        past_caches: bool = False,
+        learnt: bool = False,
+    ) -> Fetched:
+        """Whatever the responder at `url` answers to `request` (DER), within `timeout` seconds for each way.
+
+        `past_caches`: no GET, which a cache on the way may answer with what it has.
+        `learnt`: the URL is a certificate's, as `Fetcher.get` has it.
+
+        Raises:
+            FetchError: there is no answer, in one line that names the URL.
+        """
+        shared = None if past_caches or url in self._without_get else get_url(url, request)
+        if shared is not None:
+            try:
+                answer = await self._http.get(shared, timeout=timeout, max_bytes=MAX_BYTES, learnt=learnt)
+            except RefusedError:
+                if len(self._without_get) >= _MOST_REMEMBERED:
+                    self._without_get.clear()
+                self._without_get.add(url)
+            else:
+                # Without a condition in the request there is nothing but a whole answer.
+                assert isinstance(answer, Fetched)
+                return answer
+        return await self._http.post(
+            url, request, REQUEST_TYPE, timeout=timeout, max_bytes=MAX_BYTES, learnt=learnt
+        )

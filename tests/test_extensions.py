@@ -1,0 +1,52 @@
+"""What is read from a certificate's extensions, whatever stands there."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from gateway.extensions import must_staple, responder_url
+from tests.authority import Authority, Credential, common_name
+
+CA = Authority.root("Test CA")
+
+
+def test_the_responder_is_the_first_http_url_of_the_certificate() -> None:
+    urls = ("ldap://ca.example/ocsp", "HTTP://ca.example/ocsp", "https://ca.example/ocsp")
+
+    assert responder_url(CA.issue(ocsp_urls=urls).cert) == "HTTP://ca.example/ocsp"
+    assert responder_url(CA.issue(ocsp_urls=urls[:1]).cert) is None
+    assert responder_url(CA.issue().cert) is None
+
+
+def with_extension(value: x509.ExtensionType) -> x509.Certificate:
+    device: Credential = CA.issue()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(common_name("server"))
+        .issuer_name(CA.cert.subject)
+        .public_key(device.key.public_key())
+        .serial_number(1)
+        .not_valid_before(device.cert.not_valid_before_utc)
+        .not_valid_after(device.cert.not_valid_after_utc)
+        .add_extension(value, critical=False)
+    )
+    return builder.sign(CA.key, hashes.SHA256())
+
+
+@pytest.mark.parametrize("feature", x509.TLSFeatureType)
+def test_a_certificate_that_demands_a_staple_is_known(feature: x509.TLSFeatureType) -> None:
+    assert must_staple(with_extension(x509.TLSFeature([feature])))
+
+
+def test_a_certificate_without_that_feature_demands_nothing() -> None:
+    assert not must_staple(CA.issue().cert)
+
+
+@pytest.mark.parametrize("oid", ["1.3.6.1.5.5.7.1.24", "1.3.6.1.5.5.7.1.1"])
+def test_an_extension_that_cannot_be_read_says_nothing(oid: str) -> None:
+    broken = with_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), b"\x30\x01"))
+
+    assert not must_staple(broken)
+    assert responder_url(broken) is None
