@@ -15,7 +15,7 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpcore
 import trio
@@ -135,12 +135,47 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             failure = f"cannot connect to {address} port {port}: no answer"
             with trio.move_on_after(time_left / (len(addresses) - position)):
                 try:
-                    return await self._tcp.connect_tcp(
-                        address, port, local_address=local_address, socket_options=socket_options
+                    return _Stream(
+                        await self._tcp.connect_tcp(
+                            address, port, local_address=local_address, socket_options=socket_options
+                        )
                     )
                 except httpcore.ConnectError as exc:
                     failure = f"cannot connect to {address} port {port}: {root_cause(exc)}"
         raise FetchError(failure)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection of httpcore's that is closed, too, when time is up during its TLS handshake."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            # httpcore closes it for errors, not for a cancellation.
+            with trio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -176,8 +211,11 @@ def root_cause(exc: BaseException) -> str:
     match cause:
         case ssl.SSLCertVerificationError():
             said = f"TLS: {cause.verify_message}"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+            # OpenSSL's name for an answer that is no TLS record.
+            said = "no TLS is spoken there"
         case ssl.SSLError():
-            said = f"TLS: {cause.reason or cause.strerror}"
+            said = f"TLS: {(cause.reason or cause.strerror or said).replace('_', ' ').lower()}"
         case OSError(errno=int(number)):
             # trio puts the address into strerror; whoever calls has it already.
             said = os.strerror(number)

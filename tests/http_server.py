@@ -48,18 +48,57 @@ async def endless(stream: trio.abc.Stream) -> None:
         await stream.send_all(bytes(64 * KIB))
 
 
+class Immense:
+    """Sends a body of `size` zero bytes that never exists as a whole; counts what it got rid of."""
+
+    def __init__(self, size: int, *headers: str) -> None:
+        self.sent = 0
+        self._size = size
+        self._head = "\r\n".join(["HTTP/1.1 200 OK", *headers]).encode() + b"\r\n\r\n"
+
+    async def __call__(self, stream: trio.abc.Stream) -> None:
+        await stream.send_all(self._head)
+        block = bytes(64 * KIB)
+        for _ in range(self._size // len(block)):
+            await stream.send_all(block)
+            self.sent += len(block)
+
+
 async def reset(stream: trio.abc.Stream) -> None:
-    assert isinstance(stream, trio.SocketStream)
+    """In the middle of a body."""
     await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-    # Closing with unread time left to linger of zero sends RST.
+    slam(stream)
+
+
+async def reset_at_once(stream: trio.abc.Stream) -> None:
+    await stream.receive_some()
+    slam(stream)
+
+
+def slam(stream: trio.abc.Stream) -> None:
+    """Have RST sent when the stream is closed: with time left to linger of zero."""
+    assert isinstance(stream, trio.SocketStream)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
-class Server:
-    """Answers by path; remembers each request, whole."""
+async def no_tls(stream: trio.abc.Stream) -> None:
+    """As a web server answers a TLS hello on its port for plain HTTP."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    def __init__(self, port: int, scheme: str = "http") -> None:
-        self.base = f"{scheme}://127.0.0.1:{port}"
+
+class Server:
+    """Answers by path; remembers each request, whole.
+
+    `tls`, and `bare`, which has a connection for itself before a byte is read, are
+    looked at for each connection anew.
+    """
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
+        self.port = port
+        self.tls = tls
+        self.bare: Answer | None = None
+        self.base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         self.answers: dict[str, Answer] = {}
         self.requests: list[bytes] = []
 
@@ -82,11 +121,16 @@ class Server:
 @asynccontextmanager
 async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = Server(listeners[0].socket.getsockname()[1], "https" if tls else "http")
+    server = Server(listeners[0].socket.getsockname()[1], tls)
 
     async def handle(stream: trio.SocketStream) -> None:
+        if server.bare is not None:
+            async with stream:
+                await server.bare(stream)
+            return
+        now = server.tls
         await server.handle(
-            trio.SSLStream(stream, tls, server_side=True, https_compatible=True) if tls else stream
+            trio.SSLStream(stream, now, server_side=True, https_compatible=True) if now else stream
         )
 
     async with trio.open_nursery() as nursery:

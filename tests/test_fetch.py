@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import ipaddress
 import os
@@ -20,7 +21,8 @@ from gateway import __version__
 from gateway.addresses import AddressPolicy, is_own_address
 from gateway.errors import FetchError, RefusedError
 from gateway.fetch import Fetched, Fetcher, NotModified, display_url, host_and_port
-from tests.http_server import KIB, Answer, Server, endless, hang, http, raw, reset, serving, trickle
+from tests.http_server import KIB, Answer, Server, endless, hang, http, no_tls, raw, reset, serving, trickle
+from tests.resolver import resolving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -277,36 +279,6 @@ async def test_a_port_where_nobody_listens() -> None:
         assert await failure_of(f"http://127.0.0.1:{port}/") == f"http://127.0.0.1:{port}/: {said}"
 
 
-class Resolver(trio.abc.HostnameResolver):
-    """Answers with these addresses in turn, the last one ever after."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    async def getaddrinfo(self, host: Any, port: Any, *_args: Any, **_kwargs: Any) -> Any:
-        found = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
-        if not found:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        kind = (socket.SOCK_STREAM, 6, "")
-        return [
-            (socket.AF_INET6, *kind, (text, port, 0, 0))
-            if ":" in text
-            else (socket.AF_INET, *kind, (text, port))
-            for text in found
-        ]
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
-        raise AssertionError("nobody asks for a name")
-
-
-def resolving(*answers: list[str]) -> Resolver:
-    resolver = Resolver(*answers)
-    trio.socket.set_custom_hostname_resolver(resolver)
-    return resolver
-
-
 async def test_a_name_that_does_not_exist() -> None:
     resolving([])
     said = "cannot resolve crl.example: Name or service not known"
@@ -446,14 +418,27 @@ async def test_https_from_a_server_of_another_name(authority: trustme.CA) -> Non
 
 
 async def test_https_where_no_tls_is_spoken(server: Server) -> None:
-    server.answers = {}
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listeners[0].socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), listeners)
-        text = await failure_of(f"https://127.0.0.1:{port}/")
-        nursery.cancel_scope.cancel()
-    assert f"https://127.0.0.1:{port}/: " in text
+    server.bare = no_tls
+    url = f"https://127.0.0.1:{server.port}/"
+    assert await failure_of(url) == f"{url}: no TLS is spoken there"
+
+
+async def test_when_time_is_up_in_the_handshake_the_connection_is_closed(server: Server) -> None:
+    closed = trio.Event()
+
+    async def listen_only(stream: trio.abc.Stream) -> None:
+        while await stream.receive_some():
+            pass
+        closed.set()
+
+    server.bare = listen_only
+    gc.disable()
+    try:
+        assert "no complete answer" in await failure_of(f"https://127.0.0.1:{server.port}/", timeout=0.1)
+        with trio.fail_after(5):
+            await closed.wait()
+    finally:
+        gc.enable()
 
 
 async def test_a_redirect_from_https_to_http_is_refused(authority: trustme.CA, server: Server) -> None:
