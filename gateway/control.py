@@ -33,6 +33,7 @@ from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
 from gateway.stapling import request, response
+from gateway.stapling.ask import Asker
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.store import StateStore
 
@@ -88,6 +89,7 @@ class Control:
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
+        self._asker = Asker(self._fetcher)
         self._limits = Limits()
         self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
@@ -268,17 +270,27 @@ class Control:
         certificate, issuer, url = server.leaf, server.ocsp_issuer, server.ocsp_responder_url
         if issuer is None or url is None:
             raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
-        key = fingerprint(certificate)
+        key, stapling = fingerprint(certificate), listener.stapling
 
         async def install(verified: VerifiedResponse) -> None:
             staple = publish.Staple(verified.der, verified.expires)
             self._change(Update(whole=False, ready=self._state.ready, staples={key: staple}))
 
         return StapleRefresher(
-            StapleSource(key, url, listener.stapling.refresh_interval, listener.stapling.http_timeout),
-            post=self._fetcher.post,
-            build_request=lambda: request.build_request(certificate, issuer),
-            verify=lambda data: response.verify_staple(data, certificate, issuer, now=int(time.time())),
+            StapleSource(
+                key,
+                url,
+                stapling.refresh_interval,
+                stapling.http_timeout,
+                nonce=stapling.nonce,
+            ),
+            ask=self._asker.ask,
+            build_request=lambda nonce: request.build_request(
+                certificate, issuer, cert_id_hash=stapling.cert_id_hash, nonce=nonce
+            ),
+            verify=lambda data, nonce: response.verify_staple(
+                data, certificate, issuer, now=int(time.time()), nonce=nonce
+            ),
             install=install,
             store=self._store,
             limits=self._limits,

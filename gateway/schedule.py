@@ -7,6 +7,7 @@ shown and tried again; any other exception is a defect and ends the task.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 FLOOR = 1.0
 # However long the interval, a source that failed is tried again after this many seconds.
 LONGEST_BACK_OFF = 300.0
+# However long caches may hand out the same, a source is asked again after this many seconds, so
+# that a revocation is heard of.
+LONGEST_MAX_AGE = 3600.0
 # Of the time that is left until nextUpdate: CAs publish the next list before the old one ends.
 _SHARE_OF_TIME_LEFT = 0.9
 # How much chance takes off a delay: sources that were asked together drift apart.
@@ -37,10 +41,13 @@ _FIRST_SPREAD = 0.5
 class Schedule(msgspec.Struct, frozen=True):
     """How long to wait, in seconds, for a source that is asked every `interval` seconds.
 
+    `half_life`: and when half of the time from thisUpdate to nextUpdate is over, as
+    OCSP responders have the next response by then.
     `chance` in [0, 1) spreads each delay, always towards an earlier attempt.
     """
 
     interval: float
+    half_life: bool = False
 
     def at_start(self, age: float | None, time_left: float | None, chance: float) -> float:
         """The delay before the first attempt of a run; there is a copy that is `age` seconds old, or None.
@@ -55,21 +62,38 @@ class Schedule(msgspec.Struct, frozen=True):
         # A clock that was set back has copies from the future: the interval holds all the same.
         age = max(0.0, age)
         lifetime = None if time_left is None else time_left + age
-        due = self.after_success(lifetime, chance) - age
+        due = self.after_success(lifetime, chance, lifetime=lifetime or 0.0) - age
         soon = chance * _SPREAD * (self.interval if time_left is None else min(self.interval, time_left))
         return max(due, soon)
 
-    def after_success(self, time_left: float | None, chance: float, *, first: bool = False) -> float:
+    def after_success(
+        self,
+        time_left: float | None,
+        chance: float,
+        *,
+        first: bool = False,
+        lifetime: float = 0.0,
+        max_age: float = 0.0,
+    ) -> float:
         """The delay when what was fetched is good for `time_left` seconds more; None is for ever.
 
-        Near nextUpdate each delay is a tenth of the last one, so that the next list is
-        there before the old one ends, with a handful of requests. `first`: it is the
-        first attempt of this run, and others of the same moment are many.
+        Near nextUpdate each delay is a tenth of the last one, or half of it, so that the
+        next is there before the old one ends, with a handful of requests. `first`: it is
+        the first attempt of this run, and others of the same moment are many. `lifetime`
+        is from thisUpdate to nextUpdate. Sooner than after `max_age`, unless something
+        ends before that, caches have nothing else (RFC 9111, section 4.2).
         """
-        delay = self.interval
+        longest = math.inf
         if time_left is not None:
-            delay = min(delay, time_left * _SHARE_OF_TIME_LEFT)
-        return max(FLOOR, delay * (1 - chance * (_FIRST_SPREAD if first else _SPREAD)))
+            longest = self._until_renewal(time_left, lifetime)
+        delay = min(self.interval, longest) * (1 - chance * (_FIRST_SPREAD if first else _SPREAD))
+        return max(FLOOR, delay, min(max_age, LONGEST_MAX_AGE, longest))
+
+    def _until_renewal(self, time_left: float, lifetime: float) -> float:
+        if not self.half_life:
+            return time_left * _SHARE_OF_TIME_LEFT
+        until_half_life = time_left - lifetime / 2
+        return until_half_life if until_half_life > 0 else time_left / 2
 
     def after_failure(self, failures: int, chance: float) -> float:
         """The delay after the `failures`th failure in a row.
@@ -86,8 +110,9 @@ class Schedule(msgspec.Struct, frozen=True):
 class SourceState(msgspec.Struct):
     """What is known of one source, for status; times are seconds since 1970, None where there is none yet.
 
-    For an OCSP response `number` and `entries` stay None and `next_update` is when
-    it is no longer stapled.
+    For an OCSP response `number` and `entries` stay None, `next_update` is when it is
+    no longer stapled, and `revoked` means that the responder says so of the certificate.
+    `max_age` is for how many seconds caches hand out the same.
     """
 
     url: str
@@ -102,6 +127,8 @@ class SourceState(msgspec.Struct):
     entries: int | None = None
     etag: str | None = None
     last_modified: str | None = None
+    max_age: int | None = None
+    revoked: bool = False
 
 
 class Observer(Protocol):
@@ -229,7 +256,10 @@ class Source:
         state.last_error = None
         state.consecutive_failures = 0
         first = not self.first_attempt_done.is_set()
-        delay = self._schedule.after_success(time_left, self._chance(), first=first)
+        lifetime = (state.next_update or 0) - (state.this_update or 0)
+        delay = self._schedule.after_success(
+            time_left, self._chance(), first=first, lifetime=lifetime, max_age=state.max_age or 0
+        )
         state.next_attempt = state.last_success + delay
         if changed:
             self._observer.fetched(state)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import CrlError, GatewayError
-from gateway.schedule import Schedule, Source, SourceState
+from gateway.schedule import FLOOR, LONGEST_MAX_AGE, Schedule, Source, SourceState
 from tests.observer import EPOCH, Recorder, wall_clock
 
 if TYPE_CHECKING:
@@ -63,6 +63,45 @@ def test_chance_takes_a_tenth_off_and_a_half_off_the_first_delay(
     time_left: float | None, chance: float, first: bool, expected: float
 ) -> None:
     assert Schedule(900).after_success(time_left, chance, first=first) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("time_left", "max_age", "expected"),
+    [
+        (36_000, 0, 900),
+        (18_600, 0, 600),
+        (18_000, 0, 900),
+        (1_000, 0, 500),
+        (1, 0, FLOOR),
+        (36_000, 60, 900),
+        (36_000, 1_800, 1_800),
+        (36_000, 86_400, LONGEST_MAX_AGE),
+        (18_600, 86_400, 600),
+        (1_000, 86_400, 500),
+    ],
+    ids=[
+        "the interval",
+        "half of its life is over before that",
+        "half of its life is over",
+        "near its end",
+        "at its end",
+        "a cache that keeps it for less",
+        "a cache that keeps it for longer",
+        "a cache that keeps it for ever",
+        "a cache that keeps it beyond half of its life",
+        "a cache that keeps it to the end",
+    ],
+)
+def test_a_response_is_renewed_at_half_of_its_life_or_when_caches_have_another(
+    time_left: float, max_age: float, expected: float
+) -> None:
+    schedule = Schedule(900, half_life=True)
+    delay = schedule.after_success(time_left, chance=0, lifetime=36_000, max_age=max_age)
+    assert delay == pytest.approx(expected)
+
+
+def test_a_response_for_ever_is_renewed_by_the_interval() -> None:
+    assert Schedule(900, half_life=True).after_success(None, chance=0) == 900
 
 
 @pytest.mark.parametrize(

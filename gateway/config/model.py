@@ -98,6 +98,8 @@ class Stapling(_Frozen, frozen=True):
     issuer: Path | None = None
     refresh_interval: Duration = Duration(300)
     http_timeout: Duration = Duration(15)
+    cert_id_hash: Literal["sha1", "sha256"] = "sha1"
+    nonce: bool = False
 
 
 class CrlCache(_Frozen, frozen=True):

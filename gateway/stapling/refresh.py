@@ -6,14 +6,16 @@ stapled, and it is for its reader to stop at `expires`.
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 import trio
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StapleError
 from gateway.schedule import Limits, Schedule, Source, SourceState
+from gateway.stapling.request import NONCE_OCTETS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,18 +24,15 @@ if TYPE_CHECKING:
     from gateway.schedule import Observer
     from gateway.store import Store
 
-REQUEST_TYPE = "application/ocsp-request"
-# RFC 6960 sets no bound; a response is 200 bytes to some KB, with its responder's certificates.
-MAX_BYTES = 64 << 10
-
 
 class StapleSource(msgspec.Struct, frozen=True):
-    """Whose status is asked (SHA-256 of the certificate, hexadecimal), and where; times in seconds."""
+    """Whose status is asked (SHA-256 of the certificate, hexadecimal), where and how; times in seconds."""
 
     fingerprint: str
     url: str
     refresh_interval: float
     http_timeout: float
+    nonce: bool = False
 
 
 class VerifiedStaple(Protocol):
@@ -52,19 +51,18 @@ class VerifiedStaple(Protocol):
         """When it must no longer be stapled."""
 
 
-class PostRequest(Protocol):
-    """`Fetcher.post`."""
+class Ask(Protocol):
+    """`Asker.ask`."""
 
     async def __call__(
         self,
         url: str,
-        body: bytes,
-        content_type: str,
+        request: bytes,
         *,
-        timeout: float,  # noqa: ASYNC109 - as Fetcher.post
-        max_bytes: int,
+        timeout: float,  # noqa: ASYNC109 - as Asker.ask
+        past_caches: bool,
     ) -> Fetched:
-        """Post the request; raises FetchError."""
+        """Send the request; raises FetchError."""
 
 
 Response = TypeVar("Response", bound=VerifiedStaple)
@@ -73,18 +71,18 @@ Response = TypeVar("Response", bound=VerifiedStaple)
 class StapleRefresher(Generic[Response]):
     """One response under its own schedule: `restore` once, then `schedule.run` in a nursery.
 
-    `build_request` gives the request in DER (RFC 6960, section 4.1), `verify` is
-    blocking and raises StapleError for what may not be stapled, `install` puts in
-    force.
+    `build_request` gives the request in DER (RFC 6960, section 4.1) with a nonce or
+    none, `verify` holds the answer against it, is blocking and raises StapleError for
+    what may not be stapled, `install` puts in force.
     """
 
     def __init__(
         self,
         source: StapleSource,
         *,
-        post: PostRequest,
-        build_request: Callable[[], bytes],
-        verify: Callable[[bytes], Response],
+        ask: Ask,
+        build_request: Callable[[bytes | None], bytes],
+        verify: Callable[[bytes, bytes | None], Response],
         install: Callable[[Response], Awaitable[None]],
         store: Store,
         limits: Limits,
@@ -93,17 +91,17 @@ class StapleRefresher(Generic[Response]):
     ) -> None:
         self.state = SourceState(source.url)
         self.schedule = Source(
-            self.state, self._attempt, Schedule(source.refresh_interval), observer, now=now
+            self.state, self._attempt, Schedule(source.refresh_interval, half_life=True), observer, now=now
         )
         self._source = source
-        self._post = post
+        self._ask = ask
         self._build_request = build_request
         self._verify = verify
         self._install = install
         self._store = store
         self._limits = limits
-        # What is in force and kept.
-        self._in_force = b""
+        self._now = now
+        self._kept = b""
 
     async def restore(self) -> str | None:
         """Put the stored response in force, before anything is asked; returns what an operator should read.
@@ -114,33 +112,52 @@ class StapleRefresher(Generic[Response]):
         if stored is None:
             return None
         try:
-            await self._put_in_force(stored)
+            await self._put_in_force(stored, None)
         except GatewayError as exc:
             return f"the stored OCSP response is not used: {exc}"
-        self._in_force = stored
+        self._kept = stored
         return None
 
     async def _attempt(self) -> bool:
-        source = self._source
+        source, state = self._source, self.state
+        nonce = secrets.token_bytes(NONCE_OCTETS) if source.nonce else None
+        # After a failure a cache on the way may be what has failed.
+        past_caches = nonce is not None or state.consecutive_failures > 0
         async with self._limits.fetching(source.url):
-            answer = await self._post(
+            answer = await self._ask(
                 source.url,
-                self._build_request(),
-                REQUEST_TYPE,
+                self._build_request(nonce),
                 timeout=source.http_timeout,
-                max_bytes=MAX_BYTES,
+                past_caches=past_caches,
             )
-        if answer.body == self._in_force:
+        try:
+            verified = await self._put_in_force(answer.body, nonce)
+        except StapleError as exc:
+            state.revoked = state.revoked or exc.revoked
+            raise
+        state.revoked = False
+        state.max_age = answer.max_age
+        if verified.der == self._kept:
             return False
-        verified = await self._put_in_force(answer.body)
         # Kept last: a full disk must not keep clients from a fresh response.
         await trio.to_thread.run_sync(self._store.save_staple, source.fingerprint, verified.der)
-        self._in_force = answer.body
+        self._kept = verified.der
         return True
 
-    async def _put_in_force(self, data: bytes) -> Response:
-        verified = await trio.to_thread.run_sync(self._verify, data, limiter=self._limits.work)
-        await self._install(verified)
-        self.state.this_update = verified.this_update
-        self.state.next_update = verified.expires
+    async def _put_in_force(self, data: bytes, nonce: bytes | None) -> Response:
+        state = self.state
+        verified = await trio.to_thread.run_sync(self._verify, data, nonce, limiter=self._limits.work)
+        if (
+            state.this_update is not None
+            and state.next_update is not None
+            and state.next_update > self._now()
+            and state.this_update > verified.this_update
+        ):
+            raise StapleError(
+                f"the response is {state.this_update - verified.this_update} s older than the one in force"
+            )
+        if verified.der != self._kept:
+            await self._install(verified)
+        state.this_update = verified.this_update
+        state.next_update = verified.expires
         return verified

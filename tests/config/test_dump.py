@@ -57,6 +57,8 @@ STAPLINGS = st.builds(
     issuer=st.none() | PATHS,
     refresh_interval=durations(1),
     http_timeout=durations(1),
+    cert_id_hash=st.sampled_from(["sha1", "sha256"]),
+    nonce=st.booleans(),
 )
 
 WORKERS: SearchStrategy[int | Literal["auto"]] = st.integers(1, 1024) | st.sampled_from(AUTO)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import trio
 
 from gateway.errors import FetchError, StapleError, StoreError
 from gateway.fetch import Fetched
 from gateway.schedule import Limits
-from gateway.stapling.refresh import MAX_BYTES, StapleRefresher, StapleSource
+from gateway.stapling.refresh import StapleRefresher, StapleSource
+from gateway.stapling.request import NONCE_OCTETS
 from tests.observer import EPOCH, Recorder
 
 if TYPE_CHECKING:
@@ -32,24 +34,31 @@ class World:
 
     def __init__(self, *answers: bytes | GatewayError) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[Any, ...]] = []
+        self.max_age: int | None = None
+        self.asked: list[tuple[str, bytes, bool]] = []
         self.installed: list[bytes] = []
         self.stored: bytes | None = None
         self.disk_full = False
         self.recorder = Recorder()
 
-    async def post(self, url: str, body: bytes, content_type: str, **bounds: Any) -> Fetched:
+    async def ask(self, url: str, request: bytes, *, past_caches: bool, **bounds: Any) -> Fetched:
         await trio.lowlevel.checkpoint()
-        self.asked.append((url, body, content_type, bounds))
+        assert bounds == {"timeout": 15}
+        self.asked.append((url, request, past_caches))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Fetched(answer, None, None, None)
+        return Fetched(answer, None, None, self.max_age)
 
-    def verify(self, data: bytes) -> FakeResponse:
+    def verify(self, data: bytes, nonce: bytes | None) -> FakeResponse:
+        """Good are b"good" and a number, which is thisUpdate, and b"nonced", which repeats the nonce."""
+        if data == b"revoked":
+            raise StapleError("revoked", revoked=True)
+        if data == b"nonced" and self.asked[-1][1] == b"request " + (nonce or b""):
+            return FakeResponse(data)
         if not data.startswith(b"good"):
             raise StapleError("tryLater")
-        return FakeResponse(data)
+        return FakeResponse(data, int(EPOCH) + int(data.removeprefix(b"good ")))
 
     async def install(self, response: FakeResponse) -> None:
         await trio.lowlevel.checkpoint()
@@ -70,11 +79,11 @@ class World:
             raise StoreError("disk full")
         self.stored = der
 
-    def refresher(self) -> StapleRefresher[FakeResponse]:
+    def refresher(self, source: StapleSource = SOURCE) -> StapleRefresher[FakeResponse]:
         return StapleRefresher(
-            SOURCE,
-            post=self.post,
-            build_request=lambda: b"request",
+            source,
+            ask=self.ask,
+            build_request=lambda nonce: b"request " + (nonce or b""),
             verify=self.verify,
             install=self.install,
             store=self,
@@ -96,11 +105,10 @@ async def test_a_response_is_asked_for_verified_stapled_and_kept() -> None:
     world = World(b"good 1")
     refresher = world.refresher()
     await world.run(refresher)
-    bounds = {"timeout": 15, "max_bytes": MAX_BYTES}
-    assert world.asked == [("http://ocsp.example", b"request", "application/ocsp-request", bounds)]
+    assert world.asked == [("http://ocsp.example", b"request ", False)]
     assert world.installed == [b"good 1"]
     assert world.stored == b"good 1"
-    assert refresher.state.this_update == EPOCH
+    assert refresher.state.this_update == EPOCH + 1
     assert refresher.state.next_update == EPOCH + 10**6
     assert refresher.schedule.first_attempt_done.is_set()
 
@@ -149,3 +157,48 @@ async def test_the_stored_response_is_verified_like_any_other() -> None:
     world.stored = b"expired"
     assert await world.refresher().restore() == "the stored OCSP response is not used: tryLater"
     assert world.installed == []
+
+
+async def test_an_older_response_replaces_none_that_is_still_good() -> None:
+    world = World(b"good 2", b"good 1", b"good 3")
+    refresher = world.refresher()
+    await world.run(refresher)
+    assert world.installed == [b"good 2", b"good 3"]
+    assert world.recorder.events[1] == ("the response is 1 s older than the one in force", 1.0)
+    assert refresher.state.this_update == EPOCH + 3
+
+
+async def test_after_a_failure_no_cache_is_asked() -> None:
+    world = World(b"good 1", b"tryLater", FetchError("no answer"), b"good 2", b"good 3")
+    await world.run(world.refresher())
+    assert [past_caches for *_, past_caches in world.asked] == [False, False, True, True, False]
+
+
+async def test_a_nonce_is_new_each_time_goes_past_caches_and_is_what_the_answer_is_held_against() -> None:
+    world = World(b"nonced", b"nonced")
+    await world.run(world.refresher(msgspec.structs.replace(SOURCE, nonce=True)))
+    requests = [request for _, request, _ in world.asked]
+    assert [len(request) for request in requests] == [len(b"request ") + NONCE_OCTETS] * 2
+    assert requests[0] != requests[1]
+    assert {past_caches for *_, past_caches in world.asked} == {True}
+    assert world.recorder.events == ["fetched", "unchanged"]
+
+
+async def test_revoked_is_known_until_the_responder_says_good_and_what_is_in_force_stays() -> None:
+    world = World(b"good 1", b"revoked", FetchError("no answer"), b"tryLater")
+    refresher = world.refresher()
+    await world.run(refresher)
+    assert refresher.state.revoked
+    assert refresher.state.next_update == EPOCH + 10**6
+    assert world.installed == [b"good 1"]
+    world.answers = [b"good 2"]
+    await world.run(refresher)
+    assert not refresher.state.revoked
+
+
+async def test_what_caches_keep_is_not_asked_for_sooner() -> None:
+    world = World(b"good 1")
+    world.max_age = 1200
+    refresher = world.refresher()
+    await world.run(refresher)
+    assert refresher.state.next_attempt == EPOCH + 1200
