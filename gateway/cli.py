@@ -169,12 +169,15 @@ for _command in cli_live.COMMANDS:
 
 
 def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[ListenerMaterial], list[str]]:
+    from gateway.tls import options  # noqa: PLC0415 - as above
+
     loaded = load.load(path, state_dir=state_dir)
     source = one_line(str(path))
-    materials = [
-        material.load_material(listener, partial(_place, source, loaded, number))
-        for number, listener in enumerate(loaded.config.listeners)
-    ]
+    materials = []
+    for number, listener in enumerate(loaded.config.listeners):
+        place = partial(_place, source, loaded, number)
+        options.check(listener, place)
+        materials.append(material.load_material(listener, place))
     try:
         material.check_state_dir(loaded.config.state_dir)
     except ConfigError as exc:

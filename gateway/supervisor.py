@@ -290,17 +290,15 @@ def make_contexts(config: Config, materials: Sequence[ListenerMaterial]) -> list
     """A TLS context for each listener, in the configuration's order.
 
     Raises:
-        ConfigError: OpenSSL does not take a certificate, a key or a CA.
+        ConfigError: OpenSSL does not take a certificate, a key, a CA or an option.
         UnsupportedOpenSSLError: it is not one that was tested.
     """
     openssl.install()
     return [
         make_context(
-            name=listener.name,
+            listener,
             certificates=material.certificates,
             client_cas=material.client_cas,
-            verify=listener.verify,
-            tls_versions=listener.tls_versions,
         )
         for listener, material in zip(config.listeners, materials, strict=True)
     ]

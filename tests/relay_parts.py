@@ -33,6 +33,7 @@ from gateway.native import (
 from gateway.revocation.crl import parse_untrusted
 from gateway.tls import context, openssl
 from tests.authority import DAY, NOW, Authority, Credential, Revoked
+from tests.listeners import listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -238,11 +239,9 @@ class Gate:
         self.ca = Authority.root("Relay CA")
         server = self.ca.issue("server")
         self.server = context.make_context(
-            name="relay",
+            listener("relay"),
             certificates=[ServerCertificate((server.cert,), server.key)],
             client_cas=[self.ca.cert],
-            verify="required",
-            tls_versions=["1.2", "1.3"],
         )
         self.counters = Counters(1, 1)
         page = self.counters.pages[0]

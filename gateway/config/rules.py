@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.config.values import format_duration, show
+from gateway.config.values import format_duration, one_line, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 Finding = tuple[str, str]
 """A key path and what is wrong with it."""
 
-
+# By OpenSSL's names: an ephemeral key exchange, and encryption that authenticates.
+_STRONG = re.compile(r"ECDHE-.*(?:-GCM-|-CHACHA20-|-CCM)")
+_WEAK = (
+    "{} without forward secrecy or authenticated encryption (RFC 9325, section 4.2): "
+    "keep them only for clients that have nothing better"
+)
 _NO_LIST = (
     "empty, and follow_distribution_points is off: no list ever covers a client, "
     'so on_unavailable = "{}" decides about every one'
@@ -46,14 +52,20 @@ def refuse_violations(config: Config) -> None:
 
 def remarks(config: Config) -> list[Finding]:
     """What is allowed and hardly meant: each is worth a warning."""
-    return [
-        (f"listeners[{i}].revocation.crl_urls", _NO_LIST.format(listener.revocation.on_unavailable))
-        for i, listener in enumerate(config.listeners)
-        if listener.verify != "none"
-        and listener.revocation.check != "off"
-        and not listener.revocation.crl_urls
-        and not listener.revocation.follow_distribution_points
-    ]
+    found = []
+    for i, listener in enumerate(config.listeners):
+        weak = [one_line(name) for name in listener.ciphers if not _STRONG.match(name)]
+        if weak:
+            found.append((f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))))
+        if (
+            listener.verify != "none"
+            and listener.revocation.check != "off"
+            and not listener.revocation.crl_urls
+            and not listener.revocation.follow_distribution_points
+        ):
+            problem = _NO_LIST.format(listener.revocation.on_unavailable)
+            found.append((f"listeners[{i}].revocation.crl_urls", problem))
+    return found
 
 
 def _violations(config: Config) -> Iterator[Finding]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
 from gateway import native
+from gateway.config.rules import RuleError
 from gateway.errors import ConfigError, GatewayError
 from gateway.signature import certificate_fault
-from gateway.tls import openssl
+from gateway.tls import openssl, options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +28,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from gateway.config.certificates import ServerCertificate
-
-_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-
-# AES-128 first: AES-256 hashes with SHA-384, which costs a handshake about 3 %.
-_TLS13_CIPHERSUITES = b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
-_TLS12_CIPHERS = (
-    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-    b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
-)
-
-Verify = Literal["required", "optional", "none"]
+    from gateway.config.model import Listener
 
 
 @dataclass(frozen=True)
@@ -63,25 +53,21 @@ class ServerContext:
 
 
 def make_context(
+    listener: Listener,
     *,
-    name: str,
     certificates: Sequence[ServerCertificate],
     client_cas: Sequence[x509.Certificate],
-    verify: Verify,
-    tls_versions: Sequence[str],
 ) -> ServerContext:
-    """Build the context of the listener `name`, which presents the first of `certificates`.
+    """Build the context of `listener`, which presents the first of `certificates`.
 
     Raises:
-        ConfigError: OpenSSL does not take the certificate, the key or a CA.
+        ConfigError: OpenSSL does not take the certificate, the key, a CA or an option.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    versions = sorted(_VERSIONS[version] for version in tls_versions)
-    context.set_min_proto_version(versions[0])
-    context.set_max_proto_version(versions[-1])
-    context.set_cipher_list(_TLS12_CIPHERS)
-    context.set_tls13_ciphersuites(_TLS13_CIPHERSUITES)
-    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    try:
+        options.apply(context, listener)
+    except RuleError as exc:
+        raise ConfigError(f"listener {listener.name}: {exc}") from exc
     # An idle connection then holds no record buffers; partial writes and moving
     # buffers, which the relay relies on, are pyOpenSSL's own defaults.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -93,19 +79,21 @@ def make_context(
         context.check_privatekey()
         cas = _trust(context, client_cas)
     except SSL.Error as exc:
-        raise ConfigError(f"listener {name}: OpenSSL does not accept its certificates: {exc}") from exc
+        raise ConfigError(
+            f"listener {listener.name}: OpenSSL does not accept its certificates: {exc}"
+        ) from exc
 
     # Sessions live in tickets alone: any worker can open one, none keeps a cache.
     # The id context ties a ticket to this listener and these CAs: a session must
     # not carry a client past another listener's trust (CVE-2015-0209 and others).
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_session_id(_session_id_context(name, verify, client_cas))
+    context.set_session_id(_session_id_context(listener, client_cas))
 
     mode = {
         "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
         "optional": SSL.VERIFY_PEER,
         "none": SSL.VERIFY_NONE,
-    }[verify]
+    }[listener.verify]
     native.arm_verification(openssl.context_address(context), mode)
     return ServerContext(context, cas)
 
@@ -172,8 +160,8 @@ def _trust(context: SSL.Context, cas: Sequence[x509.Certificate]) -> tuple[Trust
     return tuple(trusted)
 
 
-def _session_id_context(name: str, verify: str, cas: Sequence[x509.Certificate]) -> bytes:
-    digest = hashlib.sha256(f"{name}\0{verify}\0".encode())
+def _session_id_context(listener: Listener, cas: Sequence[x509.Certificate]) -> bytes:
+    digest = hashlib.sha256(f"{listener.name}\0{listener.verify}\0".encode())
     for certificate in cas:
         digest.update(certificate.public_bytes(Encoding.DER))
     return digest.digest()

@@ -41,6 +41,7 @@ UPSTREAMS = st.one_of(
     st.text('abc/. é"\\', max_size=30).map(lambda text: Address(path=f"/{text}")),
 )
 URLS = st.sampled_from(["http://a/x.crl", "https://b:8/?q='\\\"", "file:///ca.crl"])
+NAMES = st.lists(st.text(max_size=20), min_size=1, max_size=3).map(tuple)
 REVOCATIONS = st.builds(
     Revocation,
     check=st.sampled_from(["chain", "leaf", "off"]),
@@ -85,6 +86,9 @@ def configs(draw: st.DrawFn) -> Config:
             client_ca=draw(PATHS),
             verify=draw(st.sampled_from(["required", "optional", "none"])),
             tls_versions=draw(st.sampled_from([("1.2",), ("1.3",), ("1.3", "1.2")])),
+            ciphers=draw(NAMES),
+            ciphersuites=draw(NAMES),
+            groups=draw(NAMES),
             handshake_timeout=draw(durations(1)),
             max_connections=draw(st.integers(1, 2**31 - 1)),
             max_conn_rate=draw(

@@ -480,3 +480,17 @@ def test_a_listener_that_no_list_can_ever_cover_is_remarked_upon(written: Callab
             'a client, so on_unavailable = "reject" decides about every one'
         )
     ]
+
+
+def test_a_cipher_without_forward_secrecy_or_authentication_is_remarked_upon(
+    written: Callable[[str], Path],
+) -> None:
+    good, bad = "ECDHE-RSA-AES128-GCM-SHA256", ["ECDHE-RSA-AES128-SHA256", "AES128-GCM-SHA256"]
+    text = changed(NAME, f"{NAME}\nciphers = {[good, *bad]}")
+    assert load(written(text)).warnings == [
+        (
+            "listeners[0].ciphers: ECDHE-RSA-AES128-SHA256, AES128-GCM-SHA256 without forward secrecy or "
+            "authenticated encryption (RFC 9325, section 4.2): keep them only for clients that have nothing "
+            "better"
+        )
+    ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -12,8 +11,10 @@ from OpenSSL import SSL
 from gateway.config.certificates import ServerCertificate
 from gateway.errors import ConfigError
 from gateway.tls import openssl
-from gateway.tls.context import ServerContext, Verify, _session_id_context, make_context
+from gateway.tls.context import ServerContext, _session_id_context, make_context
 from tests.authority import Authority, Credential
+from tests.listeners import listener
+from tests.tls.hands import client_context, shake_hands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,42 +33,13 @@ def context(
     server: Credential = SERVER,
     *,
     cas: Sequence[x509.Certificate] = (CA.cert,),
-    verify: Verify = "none",
-    versions: Sequence[str] = ("1.2", "1.3"),
-    name: str = "external",
+    **options: Any,
 ) -> ServerContext:
     return make_context(
-        name=name,
+        listener(**{"verify": "none", **options}),
         certificates=[ServerCertificate((server.cert, *server.chain), server.key)],
         client_cas=cas,
-        verify=verify,
-        tls_versions=versions,
     )
-
-
-def shake_hands(server: ServerContext, client: SSL.Context) -> tuple[SSL.Connection, SSL.Connection]:
-    """A handshake in memory; returns both ends."""
-    ends = SSL.Connection(server.context, None), SSL.Connection(client, None)
-    ends[0].set_accept_state()
-    ends[1].set_connect_state()
-    ends[1].set_tlsext_host_name(b"localhost")
-    for _ in range(10):
-        for this, other in (ends, ends[::-1]):
-            with suppress(SSL.WantReadError):
-                this.do_handshake()
-            while True:
-                try:
-                    other.bio_write(this.bio_read(1 << 14))
-                except SSL.WantReadError:
-                    break
-    return ends
-
-
-def client_context(version: int) -> SSL.Context:
-    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    client.set_min_proto_version(version)
-    client.set_max_proto_version(version)
-    return client
 
 
 def test_nothing_is_compressed_and_nothing_renegotiated() -> None:
@@ -89,7 +61,7 @@ def test_both_versions_are_spoken_with_forward_secrecy(version: int) -> None:
 @pytest.mark.parametrize(("allowed", "spoken"), [("1.2", SSL.TLS1_3_VERSION), ("1.3", SSL.TLS1_2_VERSION)])
 def test_a_version_that_is_not_configured_is_not_spoken(allowed: str, spoken: int) -> None:
     with pytest.raises(SSL.Error):
-        shake_hands(context(versions=(allowed,)), client_context(spoken))
+        shake_hands(context(tls_versions=(allowed,)), client_context(spoken))
 
 
 def test_the_whole_chain_is_sent() -> None:
@@ -113,15 +85,15 @@ def test_sessions_are_in_tickets_alone() -> None:
 
 def test_a_session_belongs_to_a_listener_its_rule_and_its_cas() -> None:
     contexts = [
-        _session_id_context("external", "required", [CA.cert]),
-        _session_id_context("internal", "required", [CA.cert]),
-        _session_id_context("external", "optional", [CA.cert]),
-        _session_id_context("external", "required", [CA.cert, OTHER_CA.cert]),
-        _session_id_context("external", "required", [OTHER_CA.cert]),
-        _session_id_context("external", "required", []),
+        _session_id_context(listener("external"), [CA.cert]),
+        _session_id_context(listener("internal"), [CA.cert]),
+        _session_id_context(listener("external", verify="optional"), [CA.cert]),
+        _session_id_context(listener("external"), [CA.cert, OTHER_CA.cert]),
+        _session_id_context(listener("external"), [OTHER_CA.cert]),
+        _session_id_context(listener("external"), []),
     ]
     assert len(set(contexts)) == len(contexts)
-    assert contexts[0] == _session_id_context("external", "required", [CA.cert])
+    assert contexts[0] == _session_id_context(listener("external"), [CA.cert])
     # The longest that OpenSSL takes (SSL_MAX_SID_CTX_LENGTH).
     assert {len(context) for context in contexts} == {32}
 
