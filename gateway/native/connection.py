@@ -237,10 +237,11 @@ class Relay:
         self._world = world
         values = {"linger_ms": int(linger * 1000), "connect_ms": int(connect_timeout * 1000), "quiet": quiet}
         options, error = ffi.new("gw_relay_options *", values), new_error()
+        self.pointer = ffi.NULL
         pointer = lib.gw_relay_new(world.pointer, options, error)
         if pointer == ffi.NULL:
             raise GatewayError(f"the relay thread cannot be started: {error_text(error)}")
-        self.pointer = ffi.gc(pointer, lib.gw_relay_free)
+        self.pointer = pointer
         # C borrows these for as long as it lives.
         self._listeners: dict[Any, Listener] = {}
         self._fronts: list[Front] = []
@@ -350,7 +351,13 @@ class Relay:
 
     def stop(self) -> None:
         """End all connections with close_notify and wait for the thread."""
-        lib.gw_relay_stop(self.pointer)
+        if self.pointer != ffi.NULL:
+            lib.gw_relay_stop(self.pointer)
+
+    def __del__(self) -> None:
+        # Not ffi.gc: it and its fronts refer to each other, so either may be collected first.
+        pointer, self.pointer = self.pointer, ffi.NULL
+        lib.gw_relay_free(pointer)
 
     def __enter__(self) -> Self:
         return self
