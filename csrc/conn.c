@@ -136,6 +136,14 @@ void gw_free(void *memory) { free(memory); }
 
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
+void gw_conn_local(const gw_conn *conn, gw_peer *local) {
+  socklen_t length = sizeof *local;
+  *local = (gw_peer){0};
+  (void)getsockname(conn->fd, (struct sockaddr *)local, &length);
+}
+
+void *gw_conn_ssl(const gw_conn *conn) { return conn->ssl; }
+
 void gw_conn_close(gw_conn *conn) {
   char last[LAST_READ];
   if (conn->ssl == NULL) {

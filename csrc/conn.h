@@ -67,8 +67,12 @@ void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
 uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length);
 void gw_free(void *memory);
 
-/* gw_conn_peer copies the client's address. */
+/* gw_conn_peer copies the client's address, gw_conn_local the one that it connected to (not of one that was closed). */
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
+void gw_conn_local(const gw_conn *conn, gw_peer *local);
+
+/* gw_conn_ssl returns the SSL object, which the connection owns, to be asked and not changed. */
+void *gw_conn_ssl(const gw_conn *conn);
 
 /* gw_conn_close sends close_notify if the connection is established and the
  * socket takes it at once, closes the socket and frees all of TLS; who the client

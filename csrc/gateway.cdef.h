@@ -181,6 +181,8 @@ typedef struct {
   ...;
 } gw_peer;
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
+void gw_conn_local(const gw_conn *conn, gw_peer *local);
+void *gw_conn_ssl(const gw_conn *conn);
 void gw_conn_free(gw_conn *conn);
 
 /* admission.h */

@@ -47,6 +47,8 @@ class Door:
     """Told of a verified client that no list covers: its certificate and those above it (DER)."""
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
+    preface: Callable[[Conn], bytes]
+    """What the broker is told of a client before its first byte."""
     ids: Iterator[int] = field(default_factory=lambda: count(1))
 
 
@@ -67,7 +69,8 @@ async def serve(door: Door, arrival: Arrival) -> None:
 async def reach_broker(door: Door, conn: Conn) -> None:
     """Hand a client over once a broker, any of them, is connected."""
     try:
-        _hand_over(door, conn, await door.upstream.connect())
+        broker = await door.upstream.connect()
+        _hand_over(door, conn, broker)
     except UpstreamError as exc:
         door.count(Counter.UPSTREAM_FAILED, 1)
         door.log.error("broker unreachable", peer=conn.peer, error=str(exc))  # noqa: TRY400 - the reason says it all
@@ -78,7 +81,7 @@ async def reach_broker(door: Door, conn: Conn) -> None:
 
 def _hand_over(door: Door, conn: Conn, broker: socket.socket) -> None:
     with broker:
-        door.relay.adopt(conn, broker.fileno(), next(door.ids))
+        door.relay.adopt(conn, broker.fileno(), next(door.ids), door.preface(conn))
         broker.detach()
 
 

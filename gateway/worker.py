@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from gateway.revocation import policy
 from gateway.revocation.coverage import terms
 from gateway.tls import context
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
+from gateway.upstream.preface import preface
 
 if TYPE_CHECKING:
     import socket
@@ -117,7 +119,7 @@ class Worker:
         self._staples.setdefault(post.fingerprints[number], []).append(slot)
         upstream = Upstream(listener.upstreams)
         front = Front(rules, post.servers[number].address, listener.handshake_timeout)
-        if upstream.numeric:
+        if upstream.numeric and listener.proxy_protocol == "off":
             front.hand_over_to(self._relay, listener.upstreams)
         return session.Door(
             name=listener.name,
@@ -131,6 +133,9 @@ class Worker:
             log=self._log.bind(listener=listener.name),
             uncovered=self._learn if listener.revocation.follow_distribution_points else _ignore,
             tables_changed=self._wait_for_change,
+            preface=partial(
+                preface, version=listener.proxy_protocol, certificate=listener.proxy_protocol_certificate
+            ),
         )
 
     async def run(self) -> None:

@@ -194,8 +194,8 @@ def several_certificates(place: Place) -> tuple[str, ...]:
 
 
 def proxy_protocol(place: Place) -> tuple[str, ...]:
-    place.replace('proxy_protocol = "off"', 'proxy_protocol = "v2"')
-    return "gateway.toml: listeners[0].proxy_protocol:", '"v2" is not supported yet'
+    place.replace('proxy_protocol = "off"', 'proxy_protocol = "v1"\nproxy_protocol_certificate = true')
+    return "gateway.toml: listeners[0].proxy_protocol_certificate:", 'proxy_protocol is "v1"'
 
 
 def stapling_without_a_responder(place: Place) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ LAYERS = [
     {"operations"},
     {"session"},
     {"revocation", "stapling"},
-    {"tls"},
     {"upstream"},
+    {"tls"},
     {"schedule"},
     {"fetch", "store", "publish", "commands"},
     {"addresses"},
@@ -34,6 +34,7 @@ LAYERS = [
     {"metrics", "log"},
     {"signature", "extensions"},
     {"names"},
+    {"proxy_protocol"},
     {"der"},
     {"errors"},
 ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from proxyprotocol.result import ProxyResultIPv4
+from proxyprotocol.v2 import ProxyProtocolV2
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
@@ -20,6 +24,7 @@ from gateway.log import get_logger
 from gateway.metrics import Counter
 from gateway.native import Arrival, End, OnUnavailable, Step
 from gateway.upstream import Upstream
+from gateway.upstream.preface import Version, preface
 from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
 
@@ -55,10 +60,16 @@ class House:
             log=get_logger(listener="external"),
             uncovered=lambda chain: self.uncovered.append(chain[0]),
             tables_changed=self._wait_for_change,
+            preface=partial(preface, version="off", certificate=False),
         )
 
     async def _wait_for_change(self) -> None:
         await self.changed.wait()
+
+    def close(self) -> None:
+        """Stop the relay, and leave no cycle: a collector frees what is in one in any order."""
+        self.gate.relay.stop()
+        del self.door
 
     def publish(self, *revoked: int) -> None:
         """Put a list in force, as a worker does."""
@@ -96,7 +107,7 @@ def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
 
         def build(on_unavailable: OnUnavailable = OnUnavailable.REJECT) -> House:
             house = House(tmp_path, on_unavailable, stack.enter_context(listening_broker()))
-            stack.callback(house.gate.relay.stop)
+            stack.callback(house.close)
             return house
 
         yield build
@@ -222,6 +233,80 @@ async def test_a_handshake_that_took_too_long_is_told_with_its_limit(house: Hous
         }
     ]
     assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
+
+
+# What the broker is told.
+
+
+def header_of(accepted: socket.socket) -> bytes:
+    """Version 2's header, and not an octet more."""
+    head = accepted.recv(16, socket.MSG_WAITALL)
+    return head + accepted.recv(int.from_bytes(head[14:16]), socket.MSG_WAITALL)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("certificate", [False, True])
+async def test_the_broker_is_told_of_the_client_before_its_first_byte(
+    house: House, version: ssl.TLSVersion, *, certificate: bool
+) -> None:
+    house.door.preface = partial(preface, version="v2", certificate=certificate)
+    arrival, client = house.arrive(version)
+    with closing(client):
+        await session.serve(house.door, arrival)
+        client.queue(b"first words")
+        with house.broker.accept() as accepted:
+            told = ProxyProtocolV2().unpack(header_of(accepted))
+            assert accepted.recv(11, socket.MSG_WAITALL) == b"first words"
+        assert isinstance(told, ProxyResultIPv4)
+        assert (str(told.source[0]), told.source[1]) == client.sock.getsockname()
+        assert (str(told.dest[0]), told.dest[1]) == client.sock.getpeername()
+        cipher = client.tls.cipher()
+        assert cipher is not None
+        assert (told.tlv.ssl.cipher, told.tlv.ssl.version) == (cipher[0], client.tls.version())
+    assert told.tlv.authority == "localhost"
+    assert (told.tlv.ssl.cn, told.tlv.ssl.verified) == ("device", True)
+    assert (told.tlv.ssl.has_cert_conn, told.tlv.ssl.has_cert_sess) == (True, True)
+    assert (told.tlv.ssl.sig_alg, told.tlv.ssl.key_alg) == ("ecdsa-with-SHA256", "EC256")
+    assert told.tlv.ssl.get(0x28) == (house.gate.files[0].der if certificate else None)
+
+
+async def test_a_resumed_client_showed_its_certificate_in_its_session(house: House) -> None:
+    house.door.preface = partial(preface, version="v2", certificate=False)
+    tls = house.gate.tls(V12)
+    arrival, first = house.gate.arrive(tls)
+    ticket = first.tls.session
+    arrival.conn.close()
+    first.close()
+    arrival, client = house.gate.arrive(tls, session=ticket)
+    with closing(client):
+        await session.serve(house.door, arrival)
+        with house.broker.accept() as accepted:
+            told = ProxyProtocolV2().unpack(header_of(accepted)).tlv.ssl
+    assert (told.has_cert_conn, told.has_cert_sess, told.verified, told.cn) == (False, True, True, "device")
+
+
+async def test_a_client_that_is_let_in_unchecked_is_not_told_to_be_verified(
+    build: Callable[..., House],
+) -> None:
+    house = build(OnUnavailable.ACCEPT)
+    house.door.preface = partial(preface, version="v2", certificate=False)
+    arrival, client = house.arrive()
+    with closing(client):
+        await session.serve(house.door, arrival)
+        with house.broker.accept() as accepted:
+            told = ProxyProtocolV2().unpack(header_of(accepted)).tlv.ssl
+    assert (told.has_cert_conn, told.verified, told.verify) == (True, False, 3)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_client_that_has_gone_already_is_told_of_without_an_address(
+    house: House, version: Version
+) -> None:
+    arrival, client = house.arrive()
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    assert preface(arrival.conn, version, certificate=False).startswith((b"PROXY ", b"\r\n\r\n"))
+    arrival.conn.close()
 
 
 # Clients that no list covers.

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from gateway import upstream
 from gateway.config.model import Address
 from gateway.errors import UpstreamError
-from gateway.upstream import CONNECT_TIMEOUT, Upstream
+from gateway.upstream import CONNECT_TIMEOUT, Upstream, pool
 from tests.brokers import ListeningBroker, dead_broker, listening_broker
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ async def test_a_broker_that_does_not_answer_is_given_up_in_time(
         await trio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr(upstream, "_connect", silence)
+    monkeypatch.setattr(pool, "_connect", silence)
     brokers = Upstream([Address("192.0.2.1", 1883), Address("192.0.2.2", 1883)])
     with pytest.raises(UpstreamError) as caught:
         await brokers.connect()

@@ -270,9 +270,7 @@ class _Listener:
         entry = self.reader.take(f"listener.tcp.{broker}", f"{self.path}.upstreams")
         proxy = self.reader.take(f"listener.tcp.{broker}.proxy_protocol", f"{self.path}.proxy_protocol")
         if proxy is not None and self.reader.switch(proxy):
-            self.reader.fail(
-                proxy, "the PROXY protocol, which the broker then waits for, is not supported yet"
-            )
+            self.table["proxy_protocol"] = "v2"  # the broker waits for it, and version 2 tells it most
         if entry is not None:
             host, _, port = entry.value.rpartition(":")
             self.table["upstreams"] = [f"{_LOOPBACK.get(host, host)}:{port}"]

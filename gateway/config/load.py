@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _AT = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _STEP = re.compile(r"\[(\d+)\]|([a-z_]+)")
-_NOT_YET = ("proxy_protocol", "v1"), ("proxy_protocol", "v2")
 
 
 class Loaded(NamedTuple):
@@ -162,8 +161,6 @@ def _explained(message: str, mapping: dict[str, object]) -> RuleError:
         return RuleError(
             _join(path, missing[1]), f"expected {_describe(_hints(kind)[missing[1]])}, got nothing"
         )
-    if (path.rpartition(".")[2], value) in _NOT_YET:
-        return RuleError(path, f"{show(value)} is not supported yet")
     if not problem.startswith("expected "):  # what the hook says is more than the type can
         problem = f"expected {_describe(kind)}"
     return RuleError(path, f"{problem}, got {show(value)}")

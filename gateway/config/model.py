@@ -139,7 +139,8 @@ class Listener(_Frozen, frozen=True):
     handshake_timeout: Duration = Duration(15)
     max_connections: Count = 100_000
     max_conn_rate: Rate | None = None
-    proxy_protocol: Literal["off"] = "off"
+    proxy_protocol: Literal["off", "v1", "v2"] = "off"
+    proxy_protocol_certificate: bool = False
     revocation: Revocation = Revocation()
     stapling: Stapling = Stapling()
 

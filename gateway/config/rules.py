@@ -129,6 +129,11 @@ def _listener(listener: Listener) -> Iterator[Finding]:
     yield from _above_zero("handshake_timeout", listener.handshake_timeout)
     if listener.max_conn_rate is not None and not math.isfinite(listener.max_conn_rate):
         yield "max_conn_rate", f"expected a number above 0, got {listener.max_conn_rate}"
+    if listener.proxy_protocol_certificate and listener.proxy_protocol != "v2":
+        yield (
+            "proxy_protocol_certificate",
+            f'expected false, because proxy_protocol is "{listener.proxy_protocol}" and not "v2"; got true',
+        )
     for i, url in enumerate(listener.revocation.crl_urls):
         yield from _url(f"revocation.crl_urls[{i}]", url, ("http", "https", "file"))
     if listener.stapling.responder_url is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.config.model import Address
     from gateway.metrics import Counters
     from gateway.native.verify import Listener, World
+    from gateway.proxy_protocol import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,18 @@ class Conn:
         peer = ffi.new("gw_peer *")
         lib.gw_conn_peer(self.pointer, peer)
         return _peer_text(peer)
+
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """The client's address and the one that it connected to; None where it is not known."""
+        peer, local = ffi.new("gw_peer *"), ffi.new("gw_peer *")
+        lib.gw_conn_peer(self.pointer, peer)
+        lib.gw_conn_local(self.pointer, local)
+        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.endpoint(bytes(ffi.buffer(local)))
+
+    @property
+    def ssl(self) -> int:
+        """The address of its SSL object, for `gateway.tls.openssl` to ask it; not kept beyond this Conn."""
+        return int(ffi.cast("uintptr_t", lib.gw_conn_ssl(self.pointer)))
 
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""

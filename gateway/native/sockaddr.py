@@ -6,9 +6,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
+from gateway.proxy_protocol import Endpoint
+
 if TYPE_CHECKING:
     from gateway.config.model import Address
 
+_IPV4_OCTETS = 4
 _PATH_SIZE = 108
 """Of sun_path, which ends with a zero octet."""
 
@@ -41,12 +44,22 @@ def packed(address: Address) -> bytes | None:
     return head + struct.pack("!I", flow_info) + octets + struct.pack("=I", scope_id)
 
 
-def spelled(octets: bytes) -> str:
-    """The address in a sockaddr: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where there is none."""
+def endpoint(octets: bytes) -> Endpoint | None:
+    """The address and port in a sockaddr; None where there is none."""
     (family,) = struct.unpack_from("=H", octets)
     (port,) = struct.unpack_from("!H", octets, 2)
     if family == socket.AF_INET:
-        return f"{socket.inet_ntop(family, octets[4:8])}:{port}"
+        return Endpoint(octets[4:8], port)
     if family == socket.AF_INET6:
-        return f"[{socket.inet_ntop(family, octets[8:24])}]:{port}"
-    return ""
+        return Endpoint(octets[8:24], port)
+    return None
+
+
+def spelled(octets: bytes) -> str:
+    """The address in a sockaddr: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where there is none."""
+    found = endpoint(octets)
+    if found is None:
+        return ""
+    if len(found.address) == _IPV4_OCTETS:
+        return f"{socket.inet_ntop(socket.AF_INET, found.address)}:{found.port}"
+    return f"[{socket.inet_ntop(socket.AF_INET6, found.address)}]:{found.port}"

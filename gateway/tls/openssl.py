@@ -8,11 +8,12 @@ declares with the one the extension was compiled for. `context_address` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import __version__ as cryptography_version
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import __version__ as pyopenssl_version
+from OpenSSL.crypto import X509
 
 from gateway.errors import UnsupportedOpenSSLError
 from gateway.native import ffi, lib
@@ -20,7 +21,7 @@ from gateway.native import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from OpenSSL.crypto import X509
+    from cryptography import x509
     from OpenSSL.SSL import Context
 
 _binding: Any = _openssl
@@ -91,6 +92,40 @@ def set_groups(context: Context, groups: str) -> bool:
     """Set the key exchange groups (RFC 8446, section 4.2.7), colon-separated; False if OpenSSL refuses."""
     pointer = context._context  # noqa: SLF001 - likewise
     return bool(_binding.lib.SSL_CTX_set1_curves_list(pointer, groups.encode()))
+
+
+class Established(NamedTuple):
+    """What an SSL object says of its connection once the handshake is over."""
+
+    cipher: str
+    server_name: bytes
+    """As the client sent it (RFC 6066, section 3); empty where it did not."""
+    alpn: bytes
+    """The protocol that was agreed on (RFC 7301), or nothing."""
+    own_certificate: int
+    """The address of the X509 that it showed, which lives as long as its context."""
+
+
+def established(ssl: int) -> Established:
+    """Ask the SSL object at this address."""
+    pointer = _binding.ffi.cast("SSL *", ssl)
+    name = _binding.lib.SSL_get_servername(pointer, _binding.lib.TLSEXT_NAMETYPE_host_name)
+    protocol, length = _binding.ffi.new("unsigned char **"), _binding.ffi.new("unsigned int *")
+    _binding.lib.SSL_get0_alpn_selected(pointer, protocol, length)
+    cipher = _binding.lib.SSL_CIPHER_get_name(_binding.lib.SSL_get_current_cipher(pointer))
+    return Established(
+        cipher=bytes(_binding.ffi.string(cipher)).decode(),
+        server_name=b"" if name == _binding.ffi.NULL else bytes(_binding.ffi.string(name)),
+        alpn=bytes(_binding.ffi.buffer(protocol[0], length[0])) if length[0] else b"",
+        own_certificate=int(_binding.ffi.cast("uintptr_t", _binding.lib.SSL_get_certificate(pointer))),
+    )
+
+
+def certificate_at(address: int) -> x509.Certificate:
+    """A copy of the X509 at this address."""
+    pointer = _binding.lib.X509_dup(_binding.ffi.cast("X509 *", address))
+    # pyOpenSSL's own way to a certificate; it frees the copy.
+    return X509._from_raw_x509_ptr(pointer).to_cryptography()  # noqa: SLF001 - this module is the place for it
 
 
 def _slots() -> Iterator[Any]:

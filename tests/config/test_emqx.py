@@ -426,14 +426,6 @@ CASES = [
             "got several others: listener.tcp.a, listener.tcp.b"
         ),
     ),
-    (
-        f"{SMALL}listener.tcp.external.proxy_protocol = on\n",
-        (
-            "listener.tcp.external.proxy_protocol (line 6): the PROXY protocol, "
-            "which the broker then waits for, "
-            'is not supported yet, got "on"'
-        ),
-    ),
     # lines
     ("", "expected listener.ssl.NAME with an address or a port, got no such listener"),
     ("\nnonsense\n", 'line 2: expected key = value, got "nonsense"'),

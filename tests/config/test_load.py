@@ -389,20 +389,19 @@ CASES = [
     ),
     # later versions
     (
-        changed('proxy_protocol = "off"', 'proxy_protocol = "v1"'),
-        'listeners[0].proxy_protocol: "v1" is not supported yet',
-    ),
-    (
-        changed('proxy_protocol = "off"', 'proxy_protocol = "v2"'),
-        'listeners[0].proxy_protocol: "v2" is not supported yet',
+        changed('proxy_protocol = "off"', 'proxy_protocol = "v1"\nproxy_protocol_certificate = true'),
+        (
+            'listeners[0].proxy_protocol_certificate: expected false, because proxy_protocol is "v1" '
+            'and not "v2"; got true'
+        ),
     ),
     (
         changed('proxy_protocol = "off"', 'proxy_protocol = "v3"'),
-        'listeners[0].proxy_protocol: expected "off", got "v3"',
+        'listeners[0].proxy_protocol: expected "off", "v1" or "v2", got "v3"',
     ),
     (
         changed('proxy_protocol = "off"', "proxy_protocol = []"),
-        'listeners[0].proxy_protocol: expected "off", got an empty array',
+        'listeners[0].proxy_protocol: expected "off", "v1" or "v2", got an empty array',
     ),
     (
         changed(CERTIFICATES, 'certificates = [{ cert = "a", key = "b" }, { cert = "c", key = "d" }]'),

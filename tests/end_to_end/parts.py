@@ -35,6 +35,8 @@ _PACKAGES = {
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "mosquitto_sub": "mosquitto-clients",
+    "haproxy": "haproxy",
+    "nginx": "nginx",
 }
 
 
