@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import trio
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import commands, names, publish
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
-from gateway.errors import StapleError, StoreError
+from gateway.errors import StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
 from gateway.names import fingerprint
@@ -32,9 +32,8 @@ from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
-from gateway.stapling import request, response
 from gateway.stapling.ask import Asker
-from gateway.stapling.refresh import StapleRefresher, StapleSource
+from gateway.stapling.staples import Staples
 from gateway.store import StateStore
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from gateway.config.certificates import ServerCertificate
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, CrlCache, Listener
     from gateway.errors import GatewayError
@@ -51,9 +49,10 @@ if TYPE_CHECKING:
     from gateway.revocation.coverage import Coverage, Listed, Stream
     from gateway.revocation.crl import VerifiedCrl
     from gateway.schedule import SourceState
+    from gateway.stapling.refresh import StapleRefresher
     from gateway.stapling.response import VerifiedResponse
 
-_Refresher = CrlRefresher["VerifiedCrl"] | StapleRefresher["VerifiedResponse"]
+_Refresher: TypeAlias = "CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]"
 
 # With nothing in the store, how long clients queue for the first lists before
 # `on_unavailable` decides. A source that hangs must not keep the door shut.
@@ -89,7 +88,6 @@ class Control:
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
-        self._asker = Asker(self._fetcher)
         self._limits = Limits()
         self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
@@ -98,7 +96,15 @@ class Control:
         self._state = Update(whole=True, ready=False)
         self._changed = trio.Event()
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
-        self._staples: list[StapleRefresher[VerifiedResponse]] = []
+        self._staples = Staples(
+            post.config.listeners,
+            post.materials,
+            ask=Asker(self._fetcher).ask,
+            store=self._store,
+            limits=self._limits,
+            change=self._staples_changed,
+            log=self._log,
+        )
         self._learnt = 0
         self._operations = Operations(
             self._tables,
@@ -143,7 +149,7 @@ class Control:
                 if url not in self._crls and self._learnt < _MAX_LEARNT:
                     self._learnt += 1
                     crls.append(self._add_crl(url, learnt=True))
-        self._staples = self._staple_refreshers()
+        self._staples.begin()
         refreshers: list[_Refresher] = [*crls, *self._staples]
         await self._operations.restore()
         async with self._tables.batch():
@@ -253,49 +259,8 @@ class Control:
         except StoreError as exc:
             self._log.warning("CA not kept", sha256=key, error=str(exc))
 
-    def _staple_refreshers(self) -> list[StapleRefresher[VerifiedResponse]]:
-        """One per server certificate, however many listeners present it."""
-        refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
-        for listener, material in zip(self._config.listeners, self._materials, strict=True):
-            if listener.stapling.enabled:
-                for certificate in material.certificates:
-                    refreshers.setdefault(
-                        fingerprint(certificate.leaf), self._staple_refresher(listener, certificate)
-                    )
-        return list(refreshers.values())
-
-    def _staple_refresher(
-        self, listener: Listener, server: ServerCertificate
-    ) -> StapleRefresher[VerifiedResponse]:
-        certificate, issuer, url = server.leaf, server.ocsp_issuer, server.ocsp_responder_url
-        if issuer is None or url is None:
-            raise StapleError(f"listener {listener.name}: stapling without an issuer or a responder")
-        key, stapling = fingerprint(certificate), listener.stapling
-
-        async def install(verified: VerifiedResponse) -> None:
-            staple = publish.Staple(verified.der, verified.expires)
-            self._change(Update(whole=False, ready=self._state.ready, staples={key: staple}))
-
-        return StapleRefresher(
-            StapleSource(
-                key,
-                url,
-                stapling.refresh_interval,
-                stapling.http_timeout,
-                nonce=stapling.nonce,
-            ),
-            ask=self._asker.ask,
-            build_request=lambda nonce: request.build_request(
-                certificate, issuer, cert_id_hash=stapling.cert_id_hash, nonce=nonce
-            ),
-            verify=lambda data, nonce: response.verify_staple(
-                data, certificate, issuer, now=int(time.time()), nonce=nonce
-            ),
-            install=install,
-            store=self._store,
-            limits=self._limits,
-            observer=_StapleObserver(self._log.bind(listener=listener.name)),
-        )
+    def _staples_changed(self, staples: dict[str, publish.Staple | None]) -> None:
+        self._change(Update(whole=False, ready=self._state.ready, staples=staples))
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Tell the workers; `revocation.table.Observer`."""
@@ -410,33 +375,6 @@ class _CrlObserver:
         )
 
 
-class _StapleObserver:
-    """Logs what became of a staple's requests."""
-
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
-
-    def fetched(self, state: SourceState) -> None:
-        self._log.info(
-            "staple in force", url=display_url(state.url), expires=policy.moment(state.next_update or 0)
-        )
-
-    def unchanged(self, state: SourceState) -> None:
-        self._log.debug("staple unchanged", url=display_url(state.url))
-
-    def failed(self, state: SourceState, error: GatewayError, retry_in: float) -> None:
-        # A server certificate that is revoked is the operator's business at once.
-        urgent = isinstance(error, StapleError) and error.revoked
-        (self._log.error if urgent else self._log.warning)(
-            "staple not refreshed",
-            url=display_url(state.url),
-            error=str(error),
-            failures=state.consecutive_failures,
-            retry_in=f"{retry_in:.1f}s",
-            consequence=_staple_consequence(state),
-        )
-
-
 def _address_policy(cache: CrlCache) -> AddressPolicy:
     """Where URLs from certificates may lead."""
     denied = tuple(map(ipaddress.ip_network, cache.learnt_deny))
@@ -456,12 +394,6 @@ def _followed(
 
 def _follows(listener: Listener) -> bool:
     return listener.revocation.follow_distribution_points and listener.revocation.check != "off"
-
-
-def _staple_consequence(state: SourceState) -> str:
-    if state.next_update is None or state.next_update <= time.time():
-        return "nothing is stapled"
-    return f"the one in force is stapled until {policy.moment(state.next_update)}"
 
 
 def run(post: Post) -> None:

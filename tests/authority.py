@@ -247,8 +247,13 @@ class Authority(Credential):
         not_after: int = NOW + 90 * DAY,
         crl_urls: Sequence[str] = (),
         ocsp_urls: Sequence[str] = (),
+        must_staple: bool = False,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Credential:
-        """A certificate for client and server; a serial that RFC 5280 forbids is written all the same."""
+        """A certificate for client and server; a serial that RFC 5280 forbids is written all the same.
+
+        `must_staple` demands a stapled response (RFC 7633); `extensions` stand behind the usual ones.
+        """
         key = key or make_key(kind)
         subject = common_name(name) if isinstance(name, str) else name
         allowed = serial is None or (serial > 0 and serial.bit_length() < 160)
@@ -262,6 +267,10 @@ class Authority(Credential):
         builder = _points(builder, crl_urls, ocsp_urls).add_extension(
             self._authority_key_id(), critical=False
         )
+        if must_staple:
+            extensions = [x509.TLSFeature([x509.TLSFeatureType.status_request]), *extensions]
+        for value in extensions:
+            builder = builder.add_extension(value, critical=False)
         cert = builder.sign(self.key, _default_hash(self.key))
         if serial is not None and not allowed:
             cert = self._with_serial(cert, serial)

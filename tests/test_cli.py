@@ -198,11 +198,10 @@ def proxy_protocol(place: Place) -> tuple[str, ...]:
     return "gateway.toml: listeners[0].proxy_protocol_certificate:", 'proxy_protocol is "v1"'
 
 
-def stapling_without_a_responder(place: Place) -> tuple[str, ...]:
-    place.config.write_text(
-        place.config.read_text() + '\n[listeners.stapling]\nenabled = true\nissuer = "ca.pem"\n'
-    )
-    return "gateway.toml: listeners[0].stapling.responder_url:", "expected a URL"
+def stapling_without_the_issuer(place: Place) -> tuple[str, ...]:
+    settings = 'enabled = true\nresponder_url = "http://ocsp.example"\n'
+    place.config.write_text(f"{place.config.read_text()}\n[listeners.stapling]\n{settings}")
+    return "gateway.toml: listeners[0].stapling.issuer:", "expected the certificate that issued"
 
 
 def state_dir_is_a_file(place: Place) -> tuple[str, ...]:
@@ -253,7 +252,7 @@ MISTAKES = [
     ca_file_missing,
     several_certificates,
     proxy_protocol,
-    stapling_without_a_responder,
+    stapling_without_the_issuer,
     state_dir_is_a_file,
     of_no_known_kind,
     emqx_key_misspelt,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from gateway.extensions import must_staple, responder_url
-from tests.authority import Authority, Credential, common_name
+from tests.authority import Authority
 
 CA = Authority.root("Test CA")
 
@@ -20,24 +19,9 @@ def test_the_responder_is_the_first_http_url_of_the_certificate() -> None:
     assert responder_url(CA.issue().cert) is None
 
 
-def with_extension(value: x509.ExtensionType) -> x509.Certificate:
-    device: Credential = CA.issue()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(common_name("server"))
-        .issuer_name(CA.cert.subject)
-        .public_key(device.key.public_key())
-        .serial_number(1)
-        .not_valid_before(device.cert.not_valid_before_utc)
-        .not_valid_after(device.cert.not_valid_after_utc)
-        .add_extension(value, critical=False)
-    )
-    return builder.sign(CA.key, hashes.SHA256())
-
-
 @pytest.mark.parametrize("feature", x509.TLSFeatureType)
 def test_a_certificate_that_demands_a_staple_is_known(feature: x509.TLSFeatureType) -> None:
-    assert must_staple(with_extension(x509.TLSFeature([feature])))
+    assert must_staple(CA.issue(extensions=[x509.TLSFeature([feature])]).cert)
 
 
 def test_a_certificate_without_that_feature_demands_nothing() -> None:
@@ -46,7 +30,8 @@ def test_a_certificate_without_that_feature_demands_nothing() -> None:
 
 @pytest.mark.parametrize("oid", ["1.3.6.1.5.5.7.1.24", "1.3.6.1.5.5.7.1.1"])
 def test_an_extension_that_cannot_be_read_says_nothing(oid: str) -> None:
-    broken = with_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), b"\x30\x01"))
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), b"\x30\x01")
+    broken = CA.issue(extensions=[extension]).cert
 
     assert not must_staple(broken)
     assert responder_url(broken) is None

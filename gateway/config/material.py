@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from gateway.config.certificates import PrivateKey, ServerCertificate
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
-from gateway.extensions import responder_url
+from gateway.extensions import must_staple, responder_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class _Files:
                 f"expected the key of {_subject(chain[0])} in {files.cert}, got another one",
             )
         self.check_order(f"{place}.cert", chain, files.cert)
-        issuer, url = self.stapling(chain, files.cert)
+        issuer, url = self.stapling(f"{place}.cert", chain, files.cert)
         return ServerCertificate(chain, private_key, issuer, url)
 
     def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
@@ -199,11 +199,20 @@ class _Files:
         return cas, signers
 
     def stapling(
-        self, chain: Sequence[x509.Certificate], path: Path
+        self, key: str, chain: Sequence[x509.Certificate], path: Path
     ) -> tuple[x509.Certificate | None, str | None]:
-        """The certificate's issuer and its responder; both None without stapling."""
+        """The certificate's issuer and its responder; both None where nothing is stapled."""
         stapling = self.listener.stapling
-        if not stapling.enabled:
+        url = stapling.responder_url or responder_url(chain[0])
+        if not stapling.enabled or url is None:
+            if must_staple(chain[0]):
+                because = "it names no OCSP responder" if stapling.enabled else "stapling is not enabled"
+                self.warn(
+                    key,
+                    path,
+                    f"{_subject(chain[0])} demands a stapled OCSP response (must-staple), but {because}: "
+                    "clients that insist refuse it",
+                )
             return None, None
         candidates = chain[1:]
         if stapling.issuer is not None:
@@ -221,13 +230,6 @@ class _Files:
                 None,
                 f"expected the certificate that issued {_subject(chain[0])}, because "
                 f"{path} has none behind it; got nothing",
-            )
-        url = stapling.responder_url or responder_url(chain[0])
-        if url is None:
-            self.fail(
-                "stapling.responder_url",
-                None,
-                f"expected a URL, because {_subject(chain[0])} names no OCSP responder; got nothing",
             )
         return issuer, url
 

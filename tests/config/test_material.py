@@ -308,19 +308,41 @@ def test_stapling_without_an_issuer_is_refused(place: Place, server: Credential)
     )
 
 
-def test_stapling_without_a_responder_is_refused(place: Place, sub: Authority) -> None:
-    place.cert, place.key = sub.issue("mute", ocsp_urls=["ldap://a/"]).write(place.directory, "mute")
+@pytest.mark.parametrize("urls", [(), ("ldap://a/",)])
+def test_a_certificate_without_a_responder_is_normal_and_needs_no_issuer(
+    place: Place, sub: Authority, urls: tuple[str, ...]
+) -> None:
+    mute = sub.issue("mute", ocsp_urls=urls)
+    place.cert, place.key = mute.write(place.directory, "mute")
+    place.key.chmod(0o600)
+    place.write("mute.pem", mute.pem)
     place.stapling = Stapling(enabled=True)
-    assert place.refusal() == (
-        f'{SOURCE}.stapling.responder_url: expected a URL, because "mute" names '
-        "no OCSP responder; got nothing"
+    (certificate,) = place.load().certificates
+    assert (certificate.ocsp_issuer, certificate.ocsp_responder_url) == (None, None)
+    assert place.load().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("stapling", "urls", "because"),
+    [
+        (Stapling(), ["http://ocsp.example/"], "stapling is not enabled"),
+        (Stapling(enabled=True), [], "it names no OCSP responder"),
+        (Stapling(enabled=True), ["http://ocsp.example/"], None),
+    ],
+)
+def test_a_certificate_that_demands_a_staple_which_it_will_not_have_is_warned_of(
+    place: Place, sub: Authority, stapling: Stapling, urls: list[str], because: str | None
+) -> None:
+    demanding = sub.issue("server", ocsp_urls=urls, must_staple=True)
+    place.cert, place.key = demanding.write(place.directory, "demanding")
+    place.key.chmod(0o600)
+    place.stapling = stapling
+    warnings = [warning.replace(f"{place.directory}/", "") for warning in place.load().warnings]
+    expected = (
+        'listener "external": certificates[0].cert: demanding.pem: "server" demands a stapled OCSP response '
+        f"(must-staple), but {because}: clients that insist refuse it"
     )
-
-
-def test_a_certificate_without_access_information_names_no_responder(place: Place, sub: Authority) -> None:
-    place.cert, place.key = sub.issue("mute").write(place.directory, "mute")
-    place.stapling = Stapling(enabled=True)
-    assert place.refusal().endswith('because "mute" names no OCSP responder; got nothing')
+    assert warnings == ([expected] if because else [])
 
 
 def test_der_is_told_from_pem(place: Place, server: Credential) -> None:
