@@ -27,6 +27,9 @@ struct gw_front {
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
   const gw_broker *brokers;             /* borrowed */
   size_t broker_count, turn;            /* none: clear clients are told of like the others */
+  int wanted;                           /* atomic; 1: the sample is to be taken, 0: it is the reader's */
+  uint8_t *sample;                      /* owned; a certificate */
+  size_t sample_length;
 };
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
@@ -62,6 +65,7 @@ void gw_front_free(gw_front *front) {
     }
     gw_front_stop_listening(front);
     (void)close(front->epoll);
+    free(front->sample);
     free(front);
   }
 }
@@ -77,6 +81,17 @@ int gw_front_fd(const gw_front *front) { return front->epoll; }
 gw_listener *gw_front_listener(const gw_front *front) { return front->listener; }
 
 size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
+
+uint8_t *gw_front_sample(gw_front *front, size_t *length) {
+  uint8_t *sample = NULL;
+  if (!__atomic_load_n(&front->wanted, __ATOMIC_ACQUIRE)) {
+    sample = front->sample;
+    *length = front->sample_length;
+    front->sample = NULL;
+    __atomic_store_n(&front->wanted, 1, __ATOMIC_RELEASE);
+  }
+  return sample;
+}
 
 static void count_time(const gw_front *front, int64_t ms) {
   int bucket = 0;
@@ -97,6 +112,10 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
   arrival->listener = front->listener;
   arrival->result = result;
   arrival->clear = result == GW_HANDSHAKE_DONE && (verdict == GW_VERDICT_NONE || verdict == GW_VERDICT_GOOD);
+  if (arrival->clear && __atomic_load_n(&front->wanted, __ATOMIC_ACQUIRE)) {
+    front->sample = gw_conn_certificate(conn, 0, &front->sample_length);
+    __atomic_store_n(&front->wanted, 0, __ATOMIC_RELEASE);
+  }
   if (conn->awaited != 0) {
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   }

@@ -262,6 +262,7 @@ typedef struct {
   uint32_t length;
 } gw_broker;
 void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
+uint8_t *gw_front_sample(gw_front *front, size_t *length);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
 /* sys/prctl.h */

@@ -92,7 +92,7 @@ class Control:
         self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
         self._learning = trio.Lock()
-        self._follows_any = any(_follows(listener) for listener in post.config.listeners)
+        self._follows_any = any(policy.follows(listener.revocation) for listener in post.config.listeners)
         self._state = Update(whole=True, ready=False)
         self._changed = trio.Event()
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
@@ -164,6 +164,9 @@ class Control:
             self._nursery.start_soon(refresher.schedule.run)
         for certificate in _followed(listeners, self._materials):
             self._learn(policy.distribution_points(certificate.public_bytes(Encoding.DER)))
+        # Their lists need not be among those that were kept.
+        for ca in filter(None, self._state.cas.values()):
+            self._learn(policy.distribution_points(ca))
         with trio.move_on_after(_FIRST_ROUND):
             for refresher in missing:
                 await refresher.schedule.first_attempt_done.wait()
@@ -388,12 +391,8 @@ def _followed(
 ) -> Iterator[x509.Certificate]:
     """The CAs whose distribution points are followed."""
     for listener, material in zip(listeners, materials, strict=True):
-        if _follows(listener):
+        if policy.follows(listener.revocation):
             yield from material.client_cas
-
-
-def _follows(listener: Listener) -> bool:
-    return listener.revocation.follow_distribution_points and listener.revocation.check != "off"
 
 
 def run(post: Post) -> None:

@@ -49,6 +49,8 @@ _LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
+# Seconds from one client of a listener that is looked at, although it is simply good, to the next.
+_LOOK_AROUND = 1.0
 # URLs and CAs that control has been told of.
 _MOST_SEEN = 10_000
 
@@ -131,7 +133,7 @@ class Worker:
             relay=self._relay,
             count=self._count,
             log=self._log.bind(listener=listener.name),
-            uncovered=self._learn if listener.revocation.follow_distribution_points else _ignore,
+            uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
             tables_changed=self._wait_for_change,
             preface=partial(
                 preface, version=listener.proxy_protocol, certificate=listener.proxy_protocol_certificate
@@ -147,6 +149,7 @@ class Worker:
                     nursery.start_soon(self._follow_control)
                     nursery.start_soon(self._follow_relay, sessions)
                     nursery.start_soon(self._open)
+                    nursery.start_soon(self._look_around)
                     await anext(signals)
                     self._stopping = True
                     self._ready.set()
@@ -238,9 +241,26 @@ class Worker:
     async def _wait_for_change(self) -> None:
         await self._changed.wait()
 
+    async def _look_around(self) -> None:
+        """Look at the certificate of a client now and then that is simply good.
+
+        Nothing else is told of those, and where the deltas are may stand in their certificates alone.
+        """
+        pairs = zip(self._doors, self._post.config.listeners, strict=True)
+        doors = [door for door, listener in pairs if policy.follows(listener.revocation)]
+        while True:
+            for door in doors:
+                if sample := door.front.sample():
+                    self._tell(policy.delta_points(sample), ())
+            await trio.sleep(_LOOK_AROUND)
+
     def _learn(self, chain: Sequence[bytes]) -> None:
-        urls = tuple(url for url in policy.distribution_points(chain[0]) if url not in self._seen)
-        cas = tuple(ca for ca in chain[1:] if ca not in self._seen and ca not in self._own)
+        self._tell(policy.distribution_points(chain[0]), chain[1:])
+
+    def _tell(self, points: Sequence[str], above: Sequence[bytes]) -> None:
+        """Tell control what it may not know yet."""
+        urls = tuple(url for url in points if url not in self._seen)
+        cas = tuple(ca for ca in above if ca not in self._seen and ca not in self._own)
         if not urls and not cas:
             return
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
@@ -206,6 +207,17 @@ async def test_the_points_of_a_trusted_ca_are_followed_from_the_start(office: Of
     office.configure({A: answer_at_once}, root.cert, root.intermediate(crl_urls=[A, B]).cert)
     await office.ready_after()
     assert office.added == [(A, False), (B, True)]
+
+
+async def test_the_points_of_a_ca_that_was_learnt_before_a_restart_are_followed_though_no_list_was_kept(
+    office: Office,
+) -> None:
+    root = Authority.root()
+    office.store.save_ca(root.intermediate(crl_urls=[A, B]).cert.public_bytes(Encoding.DER))
+    office.store.save_crl(A, StoredCrl(b"list", None, None, 0.0, learnt=True))
+    office.configure({}, root.cert)
+    await office.ready_after()
+    assert office.added == [(A, True), (B, True)]
 
 
 async def test_what_was_learnt_before_a_restart_is_followed_within_the_same_bound(

@@ -199,6 +199,17 @@ class Front:
         self._brokers = targets  # C borrows them
         self.lend_to(relay)
 
+    def sample(self) -> bytes:
+        """The certificate (DER) of the first clear client since the last call; empty where none came."""
+        length = ffi.new("size_t *")
+        octets = lib.gw_front_sample(self.pointer, length)
+        if octets == ffi.NULL:
+            return b""
+        try:
+            return to_bytes(octets, length[0])
+        finally:
+            lib.gw_free(octets)
+
     def lend_to(self, relay: Relay) -> None:
         """Let `relay` use it: it has to end before this does."""
         self._relay = relay

@@ -47,6 +47,11 @@ def rules(revocation: Revocation) -> tuple[Check, OnUnavailable, float]:
     return CHECKS[revocation.check], ON_UNAVAILABLE[revocation.on_unavailable], revocation.grace
 
 
+def follows(revocation: Revocation) -> bool:
+    """Whether a listener wants distribution points followed."""
+    return revocation.follow_distribution_points and revocation.check != "off"
+
+
 def describe_refusal(info: HandshakeInfo, error: str) -> tuple[Level, str, dict[str, object]]:
     """Level, event and values of the one log line about a client that does not come in.
 
@@ -101,6 +106,15 @@ def describe_client(leaf: bytes) -> dict[str, object]:
 
 def distribution_points(certificate: bytes) -> tuple[str, ...]:
     """The URLs where a certificate (DER) has lists and deltas (RFC 5280, sections 4.2.1.13 and 4.2.1.15)."""
+    return _urls(certificate, x509.CRLDistributionPoints, x509.FreshestCRL)
+
+
+def delta_points(certificate: bytes) -> tuple[str, ...]:
+    """The URLs where a certificate (DER) has deltas alone (RFC 5280, section 4.2.1.15)."""
+    return _urls(certificate, x509.FreshestCRL)
+
+
+def _urls(certificate: bytes, *kinds: type[x509.CRLDistributionPoints | x509.FreshestCRL]) -> tuple[str, ...]:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -108,7 +122,7 @@ def distribution_points(certificate: bytes) -> tuple[str, ...]:
     return tuple(
         name.value
         for extension in extensions
-        if isinstance(extension.value, x509.CRLDistributionPoints | x509.FreshestCRL)
+        if isinstance(extension.value, kinds)
         for point in extension.value
         for name in point.full_name or ()
         if isinstance(name, x509.UniformResourceIdentifier)

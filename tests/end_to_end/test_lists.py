@@ -144,28 +144,36 @@ def test_when_the_ca_is_revoked_every_connection_below_it_goes_and_others_stay(h
         assert not house.gets_in(contexts[0])
 
 
+def freshest(url: str) -> x509.FreshestCRL:
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+    return x509.FreshestCRL([point])
+
+
+DELTA = extension(x509.DeltaCRLIndicator(1), critical=True)
+
+
 def test_a_delta_is_found_through_the_list_that_it_changes(house: House) -> None:
-    freshest = x509.FreshestCRL(
-        [x509.DistributionPoint([x509.UniformResourceIdentifier(house.url("delta"))], None, None, None)]
-    )
     device = house.root.issue("device")
     context = house.context(device)
-    house.publish(
-        "delta", house.root, number=2, extensions=extension(x509.DeltaCRLIndicator(1), critical=True)
-    )
-    house.publish("root", house.root, extensions=extension(freshest))
+    house.publish("delta", house.root, number=2, extensions=DELTA)
+    house.publish("root", house.root, extensions=extension(freshest(house.url("delta"))))
     with house.gateway() as gateway:
         gateway.wait_for("list in force", "delta_of=1")
         with house.client(context) as connection:
-            house.publish(
-                "delta",
-                house.root,
-                device.cert.serial_number,
-                number=3,
-                extensions=extension(x509.DeltaCRLIndicator(1), critical=True),
-            )
+            house.publish("delta", house.root, device.cert.serial_number, number=3, extensions=DELTA)
             assert gone(connection)
         assert not house.gets_in(context)
+
+
+def test_a_delta_is_found_through_a_client_that_its_list_covers(house: House) -> None:
+    device = house.root.issue("device", extensions=[freshest(house.url("delta"))])
+    context = house.context(device)
+    house.publish("delta", house.root, device.cert.serial_number, number=2, extensions=DELTA)
+    with house.gateway() as gateway, house.client(context) as connection:
+        assert gone(connection)
+        gateway.wait_for("list in force", "delta_of=1")
+        assert not house.gets_in(context)
+        assert not gateway.lines("no_list")
 
 
 def test_a_certificate_is_covered_by_the_list_of_its_own_distribution_point_alone(house: House) -> None:

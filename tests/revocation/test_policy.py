@@ -147,6 +147,14 @@ def test_distribution_points_are_all_urls_in_their_order() -> None:
     assert policy.distribution_points(leaf) == urls
 
 
+def test_deltas_are_told_apart_from_lists() -> None:
+    url = x509.UniformResourceIdentifier("http://crl.example/delta.crl")
+    freshest = x509.FreshestCRL([x509.DistributionPoint([url], None, None, None)])
+    leaf = CA.issue(crl_urls=["http://crl.example/a.crl"], extensions=[freshest]).der
+    assert policy.delta_points(leaf) == (url.value,)
+    assert set(policy.distribution_points(leaf)) == {url.value, "http://crl.example/a.crl"}
+
+
 def test_a_distribution_point_by_relative_name_is_none() -> None:
     name = x509.RelativeDistinguishedName([x509.NameAttribute(x509.NameOID.COMMON_NAME, "crl1")])
     points = x509.CRLDistributionPoints([x509.DistributionPoint(None, name, None, None)])
