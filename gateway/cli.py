@@ -183,6 +183,11 @@ def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[Listener
     except ConfigError as exc:
         # Given as an option, it is in no file.
         raise ConfigError(f"{exc}" if state_dir else f"{source}: {exc}") from exc
+    if loaded.config.admin.token_file is not None:
+        try:
+            material.load_token(loaded.config.admin.token_file)
+        except ConfigError as exc:
+            raise ConfigError(f"{source}: {exc}") from exc
     warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
     return loaded.config, materials, warnings
 

@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import commands, names, publish
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
+from gateway.admin import http
+from gateway.admin.access import Access
+from gateway.admin.app import App
 from gateway.errors import StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
@@ -34,6 +37,7 @@ from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
 from gateway.stapling.ask import Asker
 from gateway.stapling.staples import Staples
+from gateway.status import Known, Moment, Observer
 from gateway.store import StateStore
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.schedule import SourceState
     from gateway.stapling.refresh import StapleRefresher
     from gateway.stapling.response import VerifiedResponse
+    from gateway.status import Status
 
 _Refresher: TypeAlias = "CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedResponse]"
 
@@ -75,6 +80,8 @@ class Post:
     counters: Counters
     commands: listening | None = None
     """Where operators ask; without it nobody can."""
+    admin: tuple[listening, bytes | None] | None = None
+    """Where the admin interface listens, and its token."""
 
 
 class Control:
@@ -85,6 +92,7 @@ class Control:
         self._materials = post.materials
         self._socket = post.socket
         self._commands = post.commands
+        self._admin = post.admin
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
@@ -113,10 +121,35 @@ class Control:
                 *(("list", each) for each in self._crls.values()),
                 *(("staple", each) for each in self._staples),
             ],
-            lambda: [identity.name for identity in self._tables.authorities.identities()],
+            self._issuers,
+            self._look,
             self._log,
         )
+        self._observer = Observer(post.config, post.materials, post.counters)
+        self._started = time.time()
         self._not_followed: set[str] = set()
+
+    def _issuers(self) -> list[bytes]:
+        """The Names (DER) of all known CAs."""
+        return [identity.name for identity in self._tables.authorities.identities()]
+
+    def _look(self) -> Status:
+        """How the gateway is."""
+        local, configured = self._operations.revoked
+        return self._observer.look(
+            Moment(
+                now=time.time(),
+                started=self._started,
+                begun=self._state.ready,
+                sources=[
+                    *(Known("list", each.state) for each in self._crls.values()),
+                    *(Known("staple", each.state, each.fingerprint) for each in self._staples),
+                ],
+                issuers=self._issuers(),
+                local_revocations=local,
+                configured_revocations=configured,
+            )
+        )
 
     async def run(self) -> None:
         """Serve the workers until told to stop."""
@@ -160,6 +193,12 @@ class Control:
         self._nursery.start_soon(self._serve_workers)
         if self._commands is not None:
             self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
+        if self._admin is not None:
+            listening, token = self._admin
+            access = Access(token, self._config.admin.hosts)
+            self._nursery.start_soon(
+                http.serve, listening, App(access, self._look, self._log, trio.current_time), self._log
+            )
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for certificate in _followed(listeners, self._materials):

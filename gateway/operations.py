@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from gateway import names
+from gateway import names, status
 from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
 from gateway.config.values import one_line
 from gateway.errors import GatewayError, StoreError
@@ -63,7 +63,7 @@ class Operations:
     """Does what `commands.serve` hears: a `commands.Handler`.
 
     `sources` gives kind ("list" or "staple") and refresher of every source, `issuers`
-    the Names (DER) of all known CAs; `fixed` is revoked by the configuration.
+    the Names (DER) of all known CAs, `look` how the gateway is; `fixed` is revoked by the configuration.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Operations:
         store: Store,
         sources: Callable[[], Iterable[tuple[str, Refreshable]]],
         issuers: Callable[[], Iterable[bytes]],
+        look: Callable[[], status.Status],
         log: FilteringBoundLogger,
         *,
         fixed: tuple[LocalRevocation, ...] = (),
@@ -81,11 +82,17 @@ class Operations:
         self._store = store
         self._sources = sources
         self._issuers = issuers
+        self._look = look
         self._log = log
         self._fixed = fixed
         self._now = now
         self._revoked: tuple[LocalRevocation, ...] = ()
         self._lock = trio.Lock()
+
+    @property
+    def revoked(self) -> tuple[int, int]:
+        """How many certificates are revoked by hand, and by the configuration."""
+        return len(self._revoked), len(self._fixed)
 
     async def restore(self) -> None:
         """Put in force what was revoked before a restart, and by the configuration.
@@ -225,20 +232,8 @@ class Operations:
         return Answer(ok=True, lines=tuple(lines), data=msgspec.json.encode(described))
 
     def _status(self) -> Answer:
-        sources = []
-        lines = []
-        for kind, refresher in self._sources():
-            state = refresher.schedule.state
-            url = display_url(state.url)
-            sources.append({"kind": kind, **msgspec.structs.asdict(state), "url": url})
-            lines.append(f"{kind} {url}: {_condition(state)}")
-        lines.append(f"revoked by hand: {len(self._revoked)}; by the configuration: {len(self._fixed)}")
-        data = {
-            "sources": sources,
-            "local_revocations": len(self._revoked),
-            "configured_revocations": len(self._fixed),
-        }
-        return Answer(ok=True, lines=tuple(lines), data=msgspec.json.encode(data))
+        found = self._look()
+        return Answer(ok=True, lines=tuple(status.lines(found)), data=msgspec.json.encode(found))
 
 
 def _serial(text: str) -> int:

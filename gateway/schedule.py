@@ -129,6 +129,10 @@ class SourceState(msgspec.Struct):
     last_modified: str | None = None
     max_age: int | None = None
     revoked: bool = False
+    attempts: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    """That all attempts took together, from the fetch until what came is in force."""
 
 
 class Observer(Protocol):
@@ -247,11 +251,15 @@ class Source:
         """Make one attempt; return the delay before the next, in seconds."""
         state = self.state
         state.last_attempt = self._now()
+        state.attempts += 1
+        begun = trio.current_time()
         try:
             changed = await self._attempt()
             time_left = self._time_left()
         except GatewayError as exc:
             return self._failed(exc)
+        finally:
+            state.seconds += trio.current_time() - begun
         state.last_success = self._now()
         state.last_error = None
         state.consecutive_failures = 0
@@ -281,6 +289,7 @@ class Source:
     def _failed(self, error: GatewayError) -> float:
         state = self.state
         state.consecutive_failures += 1
+        state.failures += 1
         state.last_error = str(error)
         delay = self._schedule.after_failure(state.consecutive_failures, self._chance())
         state.next_attempt = self._now() + delay

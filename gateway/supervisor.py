@@ -7,6 +7,7 @@ queued client nor the ticket keys. The kernel kills the children when it dies.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gateway import commands, control, native, publish, worker
+from gateway.config.material import load_token
 from gateway.errors import ConfigError
 from gateway.log import get_logger
 from gateway.metrics import Counters
@@ -87,16 +89,19 @@ class Supervisor:
         command_socket = self._resources.enter_context(
             publish.bind(self._run_directory, commands.SOCKET_NAME)
         )
+        admin = self._bind_admin()
         fingerprints = [fingerprint(material.certificates[0].leaf) for material in materials]
 
         def be_control() -> None:
             os.nice(_CONTROL_NICENESS)
             _close(sockets)
-            control.run(control.Post(config, materials, control_socket, counters, command_socket))
+            control.run(control.Post(config, materials, control_socket, counters, command_socket, admin))
 
         def be_worker(index: int) -> None:
             control_socket.close()
             command_socket.close()
+            if admin is not None:
+                admin[0].close()
             _close([own for number, own in enumerate(sockets) if number != index])
             worker.run(
                 worker.Post(
@@ -285,6 +290,21 @@ class Supervisor:
                 self._log.info("listening", listener=listener.name, address=_name(bound[0]))
         return sockets
 
+    def _bind_admin(self) -> tuple[socket.socket, bytes | None] | None:
+        """The socket of the admin interface and its token; None where there is none."""
+        configured = self._config.admin
+        address = configured.bind
+        if address is None:
+            return None
+        token = None if configured.token_file is None else load_token(configured.token_file)
+        try:
+            bound = _listen_admin(address)
+        except OSError as exc:
+            raise ConfigError(f"admin.bind: cannot listen on {address}: {exc.strerror}") from exc
+        self._resources.enter_context(bound)
+        self._log.info("listening", listener="admin", address=address)
+        return bound, token
+
 
 def make_contexts(config: Config, materials: Sequence[ListenerMaterial]) -> list[ServerContext]:
     """A TLS context for each listener, in the configuration's order.
@@ -329,6 +349,25 @@ def _listen(address: Address, count: int, defer: int) -> list[socket.socket]:
         listening.listen(_BACKLOG)
         listening.setblocking(False)  # noqa: FBT003 - the library's own signature
     return sockets
+
+
+def _listen_admin(address: Address) -> socket.socket:
+    """Raises OSError: the address is taken, or not ours."""
+    if address.path:
+        path = Path(address.path)
+        if path.exists() and not path.is_socket():
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+        return publish.bind(path.parent, path.name)
+    family, target = _target(address)
+    listening = _socket(family, address)
+    try:
+        listening.bind(target)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listening
 
 
 def _target(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:

@@ -22,6 +22,7 @@ LAYERS = [
     {"worker", "control"},
     {"admin"},
     {"operations"},
+    {"status"},
     {"session"},
     {"revocation", "stapling"},
     {"upstream"},

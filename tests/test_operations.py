@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 from cryptography import x509
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from gateway import operations as operations_module
+from gateway import status
 from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
 from gateway.errors import FetchError, GatewayError, TableError
 from gateway.log import get_logger
@@ -23,6 +25,7 @@ from gateway.revocation.local import LocalRevocation
 from gateway.schedule import Schedule, Source, SourceState
 from gateway.store import StateStore
 from tests.observer import Recorder
+from tests.statuses import a_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -69,11 +72,13 @@ class Desk:
         self.store = StateStore(directory)
         self.store.prepare()
         self.sources: list[tuple[str, Any]] = []
+        self.status = a_status()
         self.operations = Operations(
             self.tables,
             self.store,
             lambda: self.sources,
             lambda: [CA],
+            lambda: self.status,
             get_logger(process="control"),
             fixed=fixed,
             now=lambda: WHEN,
@@ -293,15 +298,13 @@ async def test_refreshing_what_is_no_source_is_refused(desk: Desk) -> None:
         await desk.operations.handle(Refresh("http://other/"), BY)
 
 
-async def test_status_tells_of_sources_without_their_passwords(desk: Desk) -> None:
-    desk.sources = [("list", Refresher(A, new)), ("staple", Refresher(B, new))]
-    await desk.revoke()
+async def test_status_is_told_in_text_and_json(desk: Desk) -> None:
     answer = await desk.operations.handle(Status(), BY)
-    said = json.loads(answer.data)
-    assert [(each["kind"], each["url"]) for each in said["sources"]] == [
-        ("list", "http://crl.example/a.crl"),
-        ("staple", B),
-    ]
-    assert said["local_revocations"] == 1
-    assert b"secret" not in answer.data
-    assert "secret" not in "".join(answer.lines)
+    assert msgspec.json.decode(answer.data, type=status.Status) == desk.status
+    assert list(answer.lines) == status.lines(desk.status)
+
+
+async def test_what_is_revoked_by_hand_and_by_the_configuration_is_counted(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fixed=(revocation(7),))
+    await desk.revoke()
+    assert desk.operations.revoked == (1, 1)

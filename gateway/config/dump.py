@@ -35,6 +35,7 @@ def to_toml(config: Config, warnings: Iterable[str] = ()) -> str:
         lines += _table("listeners.revocation", listener.revocation)
         lines += _table("listeners.stapling", listener.stapling)
     lines += _table("crl_cache", config.crl_cache)
+    lines += _table("admin", config.admin)
     lines += _table("log", config.log)
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
+import re
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from gateway.config.model import Listener
+
+_LONGEST_TOKEN = 4096
+_TOKEN = re.compile(rb"[!-~]{16,%d}" % _LONGEST_TOKEN)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,29 @@ def check_state_dir(path: Path) -> None:
         raise ConfigError(f"{place}: expected a directory, but {found} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{place}: expected a directory that can be written, but {found} cannot")
+
+
+def load_token(path: Path) -> bytes:
+    """The admin interface's token: 16 to 4096 printable ASCII characters without spaces, alone in its file.
+
+    Raises:
+        ConfigError: it is not that, or everyone on this machine may read it.
+    """
+    place = f"admin.token_file: {one_line(str(path))}"
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            token = file.read(_LONGEST_TOKEN + 2).rstrip(b"\r\n")
+    except OSError as exc:
+        raise ConfigError(f"{place}: cannot be read: {exc.strerror}") from exc
+    if mode & stat.S_IRWXO:
+        raise ConfigError(f"{place}: expected a file that others cannot read, got mode {mode & 0o777:04o}")
+    if not _TOKEN.fullmatch(token):
+        # Not a word of what is there: it is, or was to be, a secret.
+        raise ConfigError(
+            f"{place}: expected 16 to {_LONGEST_TOKEN} printable ASCII characters on one line, without spaces"
+        )
+    return token
 
 
 class _Files:

@@ -44,7 +44,7 @@ class Address:
     """Where to listen or connect: a host and port, or the path of a Unix socket.
 
     Written "0.0.0.0:8883", "[::1]:8883", ":8883" (every address; only to listen)
-    or "unix:/path" (only to connect).
+    or "unix:/path" (to connect, or for the admin interface).
     """
 
     # No Struct: msgspec would decode one from a table, and this is decoded from text.
@@ -152,6 +152,14 @@ class Log(_Frozen, frozen=True):
     format: Literal["text", "json"] = "text"
 
 
+class Admin(_Frozen, frozen=True):
+    """The admin interface: where it listens (off without), who may ask, under which names it is reached."""
+
+    bind: Address | None = None
+    token_file: Path | None = None
+    hosts: tuple[str, ...] = ()
+
+
 class Config(_Frozen, frozen=True):
     """The whole configuration of one gateway."""
 
@@ -160,4 +168,5 @@ class Config(_Frozen, frozen=True):
     state_dir: Path = Path("/var/lib/tls-gateway")
     drain_timeout: Duration = Duration(30)
     crl_cache: CrlCache = CrlCache()
+    admin: Admin = Admin()
     log: Log = Log()

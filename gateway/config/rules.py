@@ -18,7 +18,7 @@ from gateway.config.values import format_duration, one_line, show
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gateway.config.model import Address, Config, Listener
+    from gateway.config.model import Address, Admin, Config, Listener
 
 Finding = tuple[str, str]
 """A key path and what is wrong with it."""
@@ -52,7 +52,28 @@ def refuse_violations(config: Config) -> None:
 
 def remarks(config: Config) -> list[Finding]:
     """What is allowed and hardly meant: each is worth a warning."""
-    found = []
+    return [*_admin_remarks(config.admin), *_listener_remarks(config)]
+
+
+def _admin_remarks(admin: Admin) -> Iterator[Finding]:
+    if admin.bind is None:
+        for key in ("token_file", "hosts"):
+            if getattr(admin, key):
+                yield f"admin.{key}", "without admin.bind there is no admin interface"
+    elif not admin.bind.path and not _is_loopback(admin.bind.host):
+        exposed = f"{show(str(admin.bind))} is more than loopback: the token crosses the network in clear"
+        yield "admin.bind", f"{exposed}; put a TLS proxy in front, or keep it to a network of its own"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listener_remarks(config: Config) -> list[Finding]:
+    found: list[Finding] = []
     for i, listener in enumerate(config.listeners):
         weak = [one_line(name) for name in listener.ciphers if not _STRONG.match(name)]
         if weak:
@@ -78,6 +99,21 @@ def _violations(config: Config) -> Iterator[Finding]:
     yield from _above_zero("crl_cache.http_timeout", config.crl_cache.http_timeout)
     yield from _networks("crl_cache.learnt_allow", config.crl_cache.learnt_allow)
     yield from _networks("crl_cache.learnt_deny", config.crl_cache.learnt_deny)
+    yield from _admin(config)
+
+
+def _admin(config: Config) -> Iterator[Finding]:
+    admin = config.admin
+    if admin.bind is None or admin.bind.path:
+        return
+    if admin.token_file is None:
+        got = f"because admin.bind is {show(str(admin.bind))}; got nothing"
+        yield "admin.token_file", f"expected a file with a bearer token, {got}"
+    for listener in config.listeners:
+        for address in listener.bind:
+            if set(_bound(address)) & set(_bound(admin.bind)):
+                got = f"{show(str(admin.bind))} as in listener {show(listener.name)}"
+                yield "admin.bind", f"expected an address of its own, got {got}"
 
 
 def _names(listeners: Iterable[Listener]) -> Iterator[Finding]:

@@ -103,6 +103,11 @@ class StapleRefresher(Generic[Response]):
         self._now = now
         self._kept = b""
 
+    @property
+    def fingerprint(self) -> str:
+        """Whose status it is: of the certificate, SHA-256, hexadecimal."""
+        return self._source.fingerprint
+
     async def restore(self) -> str | None:
         """Put the stored response in force, before anything is asked; returns what an operator should read.
 

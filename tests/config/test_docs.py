@@ -21,6 +21,7 @@ STRUCTS = {
     "listeners.revocation": model.Revocation,
     "listeners.stapling": model.Stapling,
     "crl_cache": model.CrlCache,
+    "admin": model.Admin,
     "log": model.Log,
 }
 

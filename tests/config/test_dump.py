@@ -10,6 +10,7 @@ from gateway.config.dump import to_toml
 from gateway.config.load import load
 from gateway.config.model import (
     Address,
+    Admin,
     Certificate,
     Config,
     CrlCache,
@@ -112,6 +113,14 @@ def configs(draw: st.DrawFn) -> Config:
             learnt_allow=draw(st.sampled_from(((), ("127.0.0.1/32", "fd00::/8")))),
             learnt_deny=draw(st.sampled_from(((), ("10.0.0.0/8",)))),
             shrink_warning=draw(st.sampled_from((0.0, 0.25, 1.0))),
+        ),
+        admin=draw(
+            st.builds(
+                Admin,
+                bind=st.none() | st.builds(Address, st.just("127.0.0.1"), st.integers(60_000, 65_535)),
+                token_file=PATHS,
+                hosts=st.sampled_from(((), ("admin.example",))),
+            )
         ),
         log=Log(
             level=draw(st.sampled_from(["debug", "info", "warning", "error"])),

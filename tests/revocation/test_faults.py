@@ -28,17 +28,21 @@ from gateway.revocation.authorities import Authorities
 from gateway.revocation.crl import VerifiedCrl, verify_crl
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.schedule import Limits, Schedule
+from gateway.status import Known, of_source
 from gateway.store import Restored, StateStore
 from tests.authority import NOW, Authority, Revoked
 from tests.http_server import Answer, Immense, Server, http, no_tls, raw, reset, reset_at_once, serving
 from tests.observer import Recorder
 from tests.resolver import resolving
+from tests.statuses import a_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
+
+    from gateway.status import Status as GatewayStatus
 
 CA = Authority.root("Test CA")
 TRUSTED = Authorities([CA.cert])
@@ -86,7 +90,7 @@ class Scene:
         self.refresher = self.start()
         unused: Any = None
         self.operations = Operations(
-            unused, unused, lambda: [("list", self.refresher)], tuple, unused, now=self.now
+            unused, unused, lambda: [("list", self.refresher)], tuple, self.look, unused, now=self.now
         )
 
     def start(self) -> CrlRefresher[VerifiedCrl]:
@@ -110,7 +114,11 @@ class Scene:
         """What `tls-gateway status` shows of the source, to people and to machines."""
         answer = await self.operations.handle(Status(), "root")
         assert isinstance(answer, Told)
-        return answer.lines[0], json.loads(answer.data)["sources"][0]
+        line = next(line for line in answer.lines if line.startswith("list "))
+        return line, json.loads(answer.data)["sources"][0]
+
+    def look(self) -> GatewayStatus:
+        return a_status(now=self.now(), sources=(of_source(Known("list", self.refresher.state), self.now()),))
 
     def now(self) -> float:
         return NOW + self.clock.current_time()
@@ -311,7 +319,7 @@ async def test_the_list_in_force_outlives_every_fault(
             assert state.url == at.url
             assert at.recorder.events[-1] == (state.last_error, delay)
             line, shown = await at.told()
-            assert line.startswith(f"list {at.url}: number 1, 0 entries, good until ")
+            assert line.startswith(f"list {at.url}: in force, number 1, 0 entries, ")
             assert line.endswith(f"failed {failures} times: {state.last_error}")
             assert (shown["url"], shown["last_error"]) == (at.url, state.last_error)
             assert (shown["consecutive_failures"], shown["next_attempt"]) == (failures, state.next_attempt)

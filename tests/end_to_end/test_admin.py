@@ -1,0 +1,142 @@
+"""The admin interface of a running gateway, asked by a real HTTP client."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.end_to_end.clients import Echo, client
+from tests.end_to_end.parts import Gateway, OpensslCa, Web, accepts, free_port, refused, until
+from tests.end_to_end.test_processes import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+@contextmanager
+def running(
+    directory: Path, ca: OpensslCa, web: Web, echo: Echo, *, extra: str = ""
+) -> Iterator[tuple[Gateway, httpx.Client]]:
+    """A gateway with an admin interface on a port, and a client that has its token."""
+    token = directory / "token"
+    token.touch(0o600)
+    token.write_text(f"{TOKEN}\n")
+    config, port = configure(directory, ca, web, echo.port, extra=extra)
+    admin = free_port()
+    config.write_text(f'{config.read_text()}\n[admin]\nbind = "127.0.0.1:{admin}"\ntoken_file = "token"\n')
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        Gateway(config, port) as gateway,
+        httpx.Client(base_url=f"http://127.0.0.1:{admin}", headers=headers, trust_env=False) as asking,
+    ):
+        yield gateway, asking
+
+
+def sample(asking: httpx.Client, name: str, **labels: str) -> float:
+    families = text_string_to_metric_families(asking.get("/metrics").raise_for_status().text)
+    samples = [each for family in families for each in family.samples]
+    return next(each.value for each in samples if (each.name, each.labels) == (f"tls_gateway_{name}", labels))
+
+
+def test_what_clients_do_is_in_the_metrics(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    ca.issue("lost")
+    ca.revoke("lost")
+    ca.publish()
+    with running(tmp_path, ca, web, echo) as (gateway, asking):
+        with client(gateway.port, ca):
+            assert sample(asking, "connections_live") == 1
+            assert sample(asking, "connections", listener="front") == 1
+        refused(gateway.port, ca, "lost", "-tls1_2")
+        until(lambda: sample(asking, "connections_live") == 0, "the client to be gone")
+        assert sample(asking, "handshakes_total", result="completed", tls_version="TLSv1.3") == 1
+        assert sample(asking, "clients_refused_total", reason="revoked") == 1
+        assert sample(asking, "relayed_bytes_total", direction="in") == 4
+        assert sample(asking, "handshake_duration_seconds_count") == 1
+        assert sample(asking, "list_entries", url=f"{web.url}/ca.crl") == 1
+        assert sample(asking, "ready") == 1
+        status = asking.get("/status").json()
+        assert status["totals"]["refused_revoked"] == 1
+        assert (asking.get("/healthz").status_code, asking.get("/readyz").text) == (200, "ready\n")
+
+
+def test_without_the_token_there_is_nothing_to_see_and_it_is_never_logged(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    with running(tmp_path, ca, web, echo) as (gateway, asking):
+        wrong = asking.get("/metrics", headers={"Authorization": "Bearer wrong-wrong-wrong"})
+        assert (wrong.status_code, wrong.text) == (401, "expected the token of admin.token_file\n")
+        assert asking.get("/metrics", headers={"Authorization": ""}).status_code == 401
+        assert httpx.get(f"{asking.base_url}/healthz", trust_env=False).status_code == 200
+        gateway.wait_for("admin request denied")
+        assert TOKEN not in gateway.log
+        assert "wrong-wrong" not in gateway.log
+
+
+def test_processes_that_were_started_again_are_counted_and_the_interface_is_back(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    with running(tmp_path, ca, web, echo) as (gateway, asking):
+        processes = gateway.children()
+        os.kill(processes["gw-worker-0"], signal.SIGKILL)
+        until(lambda: sample(asking, "process_restarts_total", process="worker") == 1, "the count")
+        os.kill(processes["gw-control"], signal.SIGKILL)
+        gateway.wait_for(" ready ", count=2)
+        with httpx.Client(base_url=asking.base_url, headers=asking.headers, trust_env=False) as again:
+            assert sample(again, "process_restarts_total", process="control") == 1
+
+
+def test_without_its_list_it_is_not_ready_and_says_why(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    (ca.web / "ca.crl").unlink()
+    with running(tmp_path, ca, web, echo) as (gateway, asking):
+        answer = asking.get("/readyz")
+        assert (answer.status_code, answer.text) == (503, f"not ready: list {web.url}/ca.crl: missing\n")
+        assert "web" not in httpx.get(f"{asking.base_url}/readyz", trust_env=False).text
+        ca.publish()
+        until(lambda: asking.get("/readyz").status_code == 200, "the list")
+        assert accepts(gateway.port)
+
+
+def test_on_a_unix_socket_its_owner_needs_no_token(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    path = tmp_path / "admin.sock"
+    config, port = configure(tmp_path, ca, web, echo.port)
+    config.write_text(f'{config.read_text()}\n[admin]\nbind = "unix:{path}"\n')
+    with (
+        Gateway(config, port),
+        httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as asking,
+    ):
+        assert asking.get("/status").json()["ready"]
+        assert asking.get("/status", headers={"Host": "evil.example"}).status_code == 421
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_address_that_is_taken_is_told(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    (tmp_path / "admin.sock").write_text("precious")
+    config, port = configure(tmp_path, ca, web, echo.port)
+    config.write_text(f'{config.read_text()}\n[admin]\nbind = "unix:{tmp_path}/admin.sock"\n')
+    gateway = Gateway(config, port)
+    with (
+        pytest.raises(AssertionError, match=r"admin.bind: cannot listen on unix:.*: there is a file"),
+        gateway,
+    ):
+        pass
+    assert (tmp_path / "admin.sock").read_text() == "precious"

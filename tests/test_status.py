@@ -1,0 +1,155 @@
+"""Ready is who serves every client that it should; all else that is wrong is a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from gateway import status as status_module
+from gateway.config.model import Address, Certificate, Config, Duration, Listener, Revocation, Stapling
+from gateway.metrics import Counters
+from gateway.names import fingerprint
+from gateway.schedule import SourceState
+from gateway.status import Known, Moment, Observer, Status, lines
+from tests.authority import Authority
+from tests.statuses import NOW, a_source, a_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography import x509
+
+A, B = "http://user:secret@crl.example/a.crl", "http://crl.example/b.crl"
+CA = Authority.root("CA")
+LEAF = CA.issue("gateway").cert
+
+
+def observer(
+    *, leaf: x509.Certificate = LEAF, staples: bool = False, verify: Any = "required", **revocation: Any
+) -> Observer:
+    """Of a gateway with one listener, whose lists come from A."""
+    listener = Listener(
+        name="external",
+        bind=(Address("", 8883),),
+        upstreams=(Address("127.0.0.1", 1883),),
+        certificates=(Certificate(cert=Path("server.pem"), key=Path("server.key")),),
+        verify=verify,
+        revocation=Revocation(crl_urls=(A,), **revocation),
+        stapling=Stapling(enabled=staples),
+    )
+    server = SimpleNamespace(leaf=leaf)
+    material: Any = SimpleNamespace(certificates=(server,), client_cas=(CA.cert, CA.cert))
+    return Observer(Config(listeners=(listener,)), [material], Counters(1, 1))
+
+
+def look(of: Observer, *sources: Known, begun: bool = True, issuers: Iterable[bytes] = ()) -> Status:
+    return of.look(Moment(NOW, NOW - 10, begun, sources, issuers, 1, 2))
+
+
+def of_list(url: str = A, left: int | None = 60) -> Known:
+    if left is None:
+        return Known("list", SourceState(url))
+    return Known("list", SourceState(url, this_update=int(NOW) - 60, next_update=int(NOW) + left))
+
+
+def of_staple(left: int | None = 60, leaf: x509.Certificate = LEAF) -> Known:
+    return of_list("http://ocsp.example/", left)._replace(kind="staple", fingerprint=fingerprint(leaf))
+
+
+def test_it_is_ready_when_all_lists_and_staples_are_there() -> None:
+    assert look(observer(staples=True), of_list(), of_staple()).ready
+
+
+def test_it_is_not_ready_before_every_source_has_had_its_chance() -> None:
+    found = look(observer(), of_list(), begun=False)
+    assert (found.ready, found.reasons) == (False, ("starting: lists and staples are being fetched",))
+
+
+@pytest.mark.parametrize(("left", "condition"), [(None, "missing"), (0, "expired")])
+def test_it_is_not_ready_without_a_list_that_its_clients_need(left: int | None, condition: str) -> None:
+    found = look(observer(), of_list(left=left))
+    assert (found.ready, found.reasons) == (False, (f"list http://crl.example/a.crl: {condition}",))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        observer(on_unavailable="accept"),
+        observer(check="off"),
+        observer(verify="none"),
+        observer(grace=Duration(60)),
+    ],
+)
+def test_a_list_without_which_clients_come_in_all_the_same_is_a_warning(of: Observer) -> None:
+    found = look(of, of_list(left=-30))
+    assert (found.ready, found.warnings) == (True, ("list http://crl.example/a.crl: expired",))
+
+
+def test_a_list_that_was_learnt_is_a_warning() -> None:
+    found = look(observer(), of_list(), of_list(B, None))
+    assert (found.ready, found.warnings) == (True, (f"list {B}: missing",))
+    assert [each.learnt for each in found.sources] == [False, True]
+
+
+def test_a_staple_that_was_never_there_is_missed() -> None:
+    assert look(observer(staples=True), of_list(), of_staple(None)).reasons == (
+        "staple http://ocsp.example/: missing",
+    )
+
+
+def test_one_that_has_expired_is_missed_where_the_certificate_demands_it() -> None:
+    found = look(observer(staples=True), of_list(), of_staple(-1))
+    assert (found.ready, found.warnings) == (True, ("staple http://ocsp.example/: expired",))
+    leaf = CA.issue("gateway", must_staple=True).cert
+    assert not look(observer(leaf=leaf, staples=True), of_list(), of_staple(-1, leaf)).ready
+
+
+def test_passwords_are_not_told() -> None:
+    found = look(observer(), of_list(left=None), of_list())
+    assert b"secret" not in msgspec.json.encode(found)
+    assert "secret" not in "".join(lines(found))
+
+
+def test_a_staple_says_whose_it_is() -> None:
+    found = look(observer(staples=True), of_staple()).sources[0]
+    assert (found.subject, found.serial) == ("CN=gateway", f"{LEAF.serial_number:X}".zfill(len(found.serial)))
+
+
+def test_certificates_are_told_once_with_their_ends() -> None:
+    found = look(observer()).certificates
+    assert [(each.use, each.subject) for each in found] == [("server", "CN=gateway"), ("client_ca", "CN=CA")]
+    assert found[0].not_after == int(LEAF.not_valid_after_utc.timestamp())
+
+
+def test_the_json_is_what_the_schema_says() -> None:
+    found = look(observer(), of_list(), issuers=[CA.cert.subject.public_bytes()] * 2)
+    assert found.issuers == ("CN=CA",)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Status) == found
+
+
+def test_the_text_says_what_an_operator_asks_first() -> None:
+    text = "\n".join(lines(a_status()))
+    assert "ready, 2 workers, control up 1d 1h" in text
+    assert "listener external 0.0.0.0:8883: 5 live of 100000" in text
+    assert "list http://crl.example/ca.crl: in force, number 7, 12 entries, 1h old, until" in text
+    assert "revoked by hand: 1; by the configuration: 0" in text
+
+
+def test_the_text_says_why_it_is_not_ready_and_what_failed() -> None:
+    broken = a_source(condition="expired", next_update=int(NOW) - 5, last_error="no route\x1b[0m", failures=2)
+    text = "\n".join(lines(a_status(ready=False, reasons=("r",), warnings=("w",), sources=(broken,))))
+    assert "not ready" in text
+    assert "not ready: r\nwarning: w" in text
+    assert "ended 5s ago, failed 0 times: no route" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m"), (3661, "1h 1m"), (90_061, "1d 1h"), (-5, "0s")],
+)
+def test_spans_have_two_units(seconds: float, text: str) -> None:
+    assert status_module._span(seconds) == text
