@@ -41,7 +41,7 @@ from gateway.status import Known, Moment, Observer
 from gateway.store import StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from socket import socket as listening
 
     from structlog.typing import FilteringBoundLogger
@@ -168,6 +168,7 @@ class Control:
             await trio.sleep(_LOOK_AGAIN)
             await self._tables.look_again()
             self._watch_lists()
+            self._staples.look()
 
     async def _begin(self) -> None:
         """Put what the store has in force, then start every source; ready when each has had its chance."""
@@ -183,6 +184,7 @@ class Control:
                     self._learnt += 1
                     crls.append(self._add_crl(url, learnt=True))
         self._staples.begin()
+        self._change(Update(whole=False, ready=False, held=dict.fromkeys(self._staples.held, True)))
         refreshers: list[_Refresher] = [*crls, *self._staples]
         await self._operations.restore()
         async with self._tables.batch():
@@ -209,6 +211,7 @@ class Control:
         with trio.move_on_after(_FIRST_ROUND):
             for refresher in missing:
                 await refresher.schedule.first_attempt_done.wait()
+        self._staples.look()
         self._change(Update(whole=False, ready=True))
         self._log.info("ready", lists=len(self._tables), staples=len(self._state.staples))
 
@@ -301,8 +304,10 @@ class Control:
         except StoreError as exc:
             self._log.warning("CA not kept", sha256=key, error=str(exc))
 
-    def _staples_changed(self, staples: dict[str, publish.Staple | None]) -> None:
-        self._change(Update(whole=False, ready=self._state.ready, staples=staples))
+    def _staples_changed(
+        self, staples: Mapping[str, publish.Staple | None], held: Mapping[str, None]
+    ) -> None:
+        self._change(Update(whole=False, ready=self._state.ready, staples={**staples}, held={**held}))
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Tell the workers; `revocation.table.Observer`."""

@@ -59,6 +59,7 @@ class Update(msgspec.Struct, frozen=True):
     `whole` says that this is all there is, `ready` that every list and staple is
     there or its first fetch has been tried. `cas` are CAs (DER) that clients have
     brought along, by digest: resumed sessions of theirs are looked up below them.
+    `held` are the names of listeners that must not begin to accept yet.
     """
 
     whole: bool
@@ -66,6 +67,7 @@ class Update(msgspec.Struct, frozen=True):
     covers: dict[str, Cover | None] = {}
     staples: dict[str, Staple | None] = {}
     cas: dict[str, bytes | None] = {}
+    held: dict[str, bool | None] = {}
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -96,6 +98,7 @@ def merge(state: Update, change: Update) -> Update:
         covers=_merged(state.covers, change.covers),
         staples=_merged(state.staples, change.staples),
         cas=_merged(state.cas, change.cas),
+        held=_merged(state.held, change.held),
     )
 
 
@@ -107,6 +110,7 @@ def difference(told: Update, current: Update) -> Update:
         covers=_difference(told.covers, current.covers),
         staples=_difference(told.staples, current.staples),
         cas=_difference(told.cas, current.cas),
+        held=_difference(told.held, current.held),
     )
 
 

@@ -95,7 +95,7 @@ class Worker:
         self._cas = [list(server.client_cas) for server in post.servers]
         self._own = {ca.certificate.public_bytes(Encoding.DER) for cas in self._cas for ca in cas}
         self._state = publish.Update(whole=True, ready=False)
-        self._ready = trio.Event()
+        self._open_doors: set[int] = set()
         self._changed = trio.Event()
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
         self._seen: set[str | bytes] = set()
@@ -148,26 +148,26 @@ class Worker:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow_control)
                     nursery.start_soon(self._follow_relay, sessions)
-                    nursery.start_soon(self._open)
                     nursery.start_soon(self._look_around)
                     await anext(signals)
                     self._stopping = True
-                    self._ready.set()
                     self._relay.stop_listening()
                     await self._drain()
                     nursery.cancel_scope.cancel()
                 sessions.cancel_scope.cancel()
 
-    async def _open(self) -> None:
-        """Let clients come in once the lists are there, or have been tried."""
-        await self._ready.wait()
-        if self._stopping:
-            return
-        for number, (door, listener) in enumerate(zip(self._doors, self._post.config.listeners, strict=True)):
+    def _open(self) -> None:
+        """Let clients come in, once the lists are there or have been tried, where nothing holds it back."""
+        held = self._state.held
+        for number, listener in enumerate(self._post.config.listeners):
+            if number in self._open_doors or listener.name in held or self._stopping:
+                continue
+            self._open_doors.add(number)
+            front = self._doors[number].front
             for listening in self._post.sockets[number]:
-                door.front.listen(listening)
+                front.listen(listening)
             limits = _limits(listener, self._post.workers)
-            self._relay.serve(door.front, limits, self._post.counters, gauge_index(number))
+            self._relay.serve(front, limits, self._post.counters, gauge_index(number))
 
     async def _follow_control(self) -> None:
         while True:
@@ -210,7 +210,7 @@ class Worker:
                 else:
                     slot.set(staple.der, staple.expires)
         if update.ready:
-            self._ready.set()
+            self._open()
 
     def _open_tables(self, cover: publish.Cover) -> bool:
         for path in (cover.table, cover.delta):

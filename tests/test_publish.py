@@ -38,6 +38,7 @@ _STATES = st.builds(
     covers=st.dictionaries(_KEYS, _COVERS),
     cas=st.dictionaries(_KEYS, st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, _STAPLES),
+    held=st.dictionaries(_KEYS, st.just(value=True)),
 )
 _CHANGES = st.builds(
     Update,
@@ -46,6 +47,7 @@ _CHANGES = st.builds(
     covers=st.dictionaries(_KEYS, st.none() | _COVERS),
     cas=st.dictionaries(_KEYS, st.none() | st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, st.none() | _STAPLES),
+    held=st.dictionaries(_KEYS, st.none() | st.just(value=True)),
 )
 
 

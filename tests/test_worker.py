@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -18,6 +20,7 @@ from gateway.config.model import Address, Certificate, Config, Listener
 from gateway.log import get_logger
 from gateway.metrics import Counters, gauge_index
 from gateway.native import Conn, Limits, Obstacle, Step
+from gateway.publish import Update
 from gateway.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -140,3 +143,35 @@ async def test_an_error_that_nobody_expects_is_not_hidden(monkeypatch: pytest.Mo
 
 def test_each_listener_has_a_gauge_of_its_own() -> None:
     assert gauge_index(1) == gauge_index(0) + 1
+
+
+def test_a_listener_that_is_held_back_opens_when_it_is_released_and_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker(post())
+    listeners = (listener(), msgspec.structs.replace(listener(), name="patient"))
+    worker._post = replace(post(), config=Config(listeners=listeners), sockets=((), ()))
+    worker._doors = [cast("session.Door", SimpleNamespace(front=each.name)) for each in listeners]
+    worker._cas = [[], []]
+    opened: list[object] = []
+    monkeypatch.setattr(worker._relay, "serve", lambda front, *_rest: opened.append(front))
+
+    worker._apply(Update(whole=True, ready=False, held={"patient": True}))
+    assert opened == []
+    worker._apply(Update(whole=False, ready=True))
+    assert opened == ["external"]
+    worker._apply(Update(whole=False, ready=True, held={"patient": None}))
+    assert opened == ["external", "patient"]
+    # Another control process, which has looked at nothing yet.
+    worker._apply(Update(whole=True, ready=False, held={"patient": True}))
+    worker._apply(Update(whole=False, ready=True, held={"patient": None}))
+    assert opened == ["external", "patient"]
+
+
+def test_a_worker_that_stops_opens_no_door_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(post())
+    worker._post = replace(post(), config=Config(listeners=(listener(),)), sockets=((),))
+    monkeypatch.setattr(worker._relay, "serve", lambda *_all: pytest.fail("opened"))
+    worker._stopping = True
+    worker._apply(Update(whole=True, ready=True))
+    assert not worker._open_doors

@@ -231,6 +231,13 @@ class _Files:
         """The certificate's issuer and its responder; both None where nothing is stapled."""
         stapling = self.listener.stapling
         url = stapling.responder_url or responder_url(chain[0])
+        if url is None and stapling.required:
+            self.fail(
+                "stapling.responder_url",
+                None,
+                f"expected a URL, because stapling.required is true and {_subject(chain[0])} names no OCSP "
+                "responder; got nothing",
+            )
         if not stapling.enabled or url is None:
             if must_staple(chain[0]):
                 because = "it names no OCSP responder" if stapling.enabled else "stapling is not enabled"

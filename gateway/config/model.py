@@ -101,6 +101,7 @@ class Stapling(_Frozen, frozen=True):
     http_timeout: Duration = Duration(15)
     cert_id_hash: Literal["sha1", "sha256"] = "sha1"
     nonce: bool = False
+    required: bool = False
 
 
 class CrlCache(_Frozen, frozen=True):

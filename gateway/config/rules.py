@@ -174,6 +174,11 @@ def _listener(listener: Listener) -> Iterator[Finding]:
         yield from _url(f"revocation.crl_urls[{i}]", url, ("http", "https", "file"))
     if listener.stapling.responder_url is not None:
         yield from _url("stapling.responder_url", listener.stapling.responder_url, ("http", "https"))
+    if listener.stapling.required and not listener.stapling.enabled:
+        yield (
+            "stapling.enabled",
+            "expected true, because stapling.required is; got false",
+        )
     yield from _above_zero("stapling.refresh_interval", listener.stapling.refresh_interval)
     yield from _above_zero("stapling.http_timeout", listener.stapling.http_timeout)
 

@@ -8,9 +8,10 @@ and never asked about.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import StapleError
+from gateway.extensions import must_staple
 from gateway.fetch import display_url
 from gateway.names import describe, fingerprint
 from gateway.publish import Staple
@@ -19,7 +20,7 @@ from gateway.stapling import request, response
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
     from gateway.store import Store
 
 
+class Change(Protocol):
+    """Tells the workers."""
+
+    def __call__(self, staples: Mapping[str, Staple | None], held: Mapping[str, None]) -> None:
+        """Of staples by fingerprint, and of listeners that are held back no longer."""
+
+
 class Staples:
-    """Iterate over it for the refreshers. `change` tells the workers of staples by fingerprint."""
+    """Iterate over it for the refreshers."""
 
     def __init__(
         self,
@@ -44,7 +52,7 @@ class Staples:
         ask: Ask,
         store: Store,
         limits: Limits,
-        change: Callable[[dict[str, Staple | None]], None],
+        change: Change,
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -57,6 +65,16 @@ class Staples:
         self._refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
         self._silent: dict[str, tuple[str, str]] = {}
         """Certificates without a responder: listener and certificate, by fingerprint."""
+        self._demanding: dict[str, tuple[str, str]] = {}
+        """Certificates that demand a staple, likewise."""
+        self._missed: set[str] = set()
+        """Those of them of which was told that they have none."""
+        self._expires: dict[str, int] = {}
+        """Of the staples in force, by fingerprint."""
+        self._held: dict[str, set[str]] = {}
+        """The staples for which listeners wait: fingerprints by listener."""
+        self._waiting: set[str] = set()
+        """Those listeners of which was told that they wait."""
         for listener, material in zip(listeners, materials, strict=True):
             if not listener.stapling.enabled:
                 continue
@@ -64,11 +82,21 @@ class Staples:
                 key = fingerprint(server.leaf)
                 if server.ocsp_issuer is None or server.ocsp_responder_url is None:
                     self._silent.setdefault(key, (listener.name, describe(server.leaf)))
-                elif key not in self._refreshers:
+                    continue
+                if key not in self._refreshers:
                     self._refreshers[key] = self._refresher(listener, server, key)
+                if must_staple(server.leaf):
+                    self._demanding.setdefault(key, (listener.name, describe(server.leaf)))
+                if listener.stapling.required:
+                    self._held.setdefault(listener.name, set()).add(key)
 
     def __iter__(self) -> Iterator[StapleRefresher[VerifiedResponse]]:
         return iter(self._refreshers.values())
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The listeners that must not begin to accept: `required` is set and a staple is missing."""
+        return tuple(self._held)
 
     def begin(self) -> None:
         """Tell of what is never asked about; once, before all else."""
@@ -80,6 +108,43 @@ class Staples:
                 consequence="nothing is stapled for it",
             )
 
+    def look(self) -> None:
+        """Tell of what is missing, when the responders have been tried and from time to time."""
+        good = self._in_force()
+        for name in self._held.keys() - self._waiting:
+            self._waiting.add(name)
+            self._log.warning(
+                "listener waits for staple",
+                listener=name,
+                missing=len(self._held[name] - good),
+                consequence="it accepts nobody until its certificates have good responses",
+            )
+        missed = self._demanding.keys() - good
+        for key in missed - self._missed:
+            listener, certificate = self._demanding[key]
+            self._log.warning(
+                "must-staple without staple",
+                listener=listener,
+                certificate=certificate,
+                consequence="clients that insist refuse it until a responder answers",
+            )
+        self._missed = missed
+
+    def _in_force(self) -> set[str]:
+        now = self._now()
+        return {key for key, expires in self._expires.items() if expires > now}
+
+    def _installed(self, key: str, staple: Staple) -> None:
+        self._expires[key] = staple.expires
+        good = self._in_force()
+        released = [name for name, keys in self._held.items() if keys <= good]
+        for name in released:
+            del self._held[name]
+        self._change({key: staple}, dict.fromkeys(released))
+        for name in released:
+            if name in self._waiting:
+                self._log.info("listener has its staple", listener=name)
+
     def _refresher(
         self, listener: Listener, server: ServerCertificate, key: str
     ) -> StapleRefresher[VerifiedResponse]:
@@ -88,7 +153,7 @@ class Staples:
         assert server.ocsp_responder_url is not None
 
         async def install(verified: VerifiedResponse) -> None:
-            self._change({key: Staple(verified.der, verified.expires)})
+            self._installed(key, Staple(verified.der, verified.expires))
 
         return StapleRefresher(
             StapleSource(

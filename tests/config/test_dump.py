@@ -61,6 +61,7 @@ STAPLINGS = st.builds(
     http_timeout=durations(1),
     cert_id_hash=st.sampled_from(["sha1", "sha256"]),
     nonce=st.booleans(),
+    required=st.just(value=False),
 )
 
 WORKERS: SearchStrategy[int | Literal["auto"]] = st.integers(1, 1024) | st.sampled_from(AUTO)

@@ -387,6 +387,10 @@ CASES = [
         changed(RESPONDER, 'responder_url = "file:///x"'),
         'listeners[0].stapling.responder_url: expected a URL with the scheme http or https, got "file:///x"',
     ),
+    (
+        changed(f"enabled = true\n{RESPONDER}", f"enabled = false\nrequired = true\n{RESPONDER}"),
+        "listeners[0].stapling.enabled: expected true, because stapling.required is; got false",
+    ),
     # later versions
     (
         changed('proxy_protocol = "off"', 'proxy_protocol = "v1"\nproxy_protocol_certificate = true'),

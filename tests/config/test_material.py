@@ -322,6 +322,17 @@ def test_a_certificate_without_a_responder_is_normal_and_needs_no_issuer(
     assert place.load().warnings == ()
 
 
+def test_a_certificate_without_a_responder_is_refused_where_a_staple_is_required(
+    place: Place, sub: Authority
+) -> None:
+    place.cert, place.key = sub.issue("mute").write(place.directory, "mute")
+    place.stapling = Stapling(enabled=True, required=True)
+    assert place.refusal() == (
+        f"{SOURCE}.stapling.responder_url: expected a URL, because stapling.required is true and "
+        '"mute" names no OCSP responder; got nothing'
+    )
+
+
 @pytest.mark.parametrize(
     ("stapling", "urls", "because"),
     [

@@ -22,11 +22,13 @@ from gateway.store import StateStore
 from tests.authority import DAY, NOW, Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from trio.testing import MockClock
 
     from gateway.publish import Staple
+    from gateway.stapling.refresh import StapleRefresher
+    from gateway.stapling.response import VerifiedResponse
     from tests.authority import Credential
 
 CA = Authority.root("Test CA")
@@ -45,7 +47,9 @@ class Place:
         self.statuses: dict[int, ocsp.OCSPCertStatus] = {}
         self.asked: list[ocsp.OCSPRequest] = []
         self.told: list[dict[str, Staple | None]] = []
+        self.released: list[str] = []
         self.now = float(NOW)
+        self.issued_at = NOW
 
     def listen(self, name: str, *servers: Credential, stapling: Stapling = ON, url: str | None = URL) -> None:
         self.listeners.append(
@@ -73,7 +77,13 @@ class Place:
             if server.leaf.serial_number == parsed.serial_number
         }
         status = self.statuses.get(parsed.serial_number, ocsp.OCSPCertStatus.GOOD)
-        return Fetched(CA.ocsp(cert, status=status), None, None, None)
+        begin = self.issued_at
+        answer = CA.ocsp(cert, status=status, this_update=begin, next_update=begin + DAY)
+        return Fetched(answer, None, None, None)
+
+    def change(self, staples: Mapping[str, Staple | None], held: Mapping[str, None]) -> None:
+        self.told.append(dict(staples))
+        self.released += held
 
     def staples(self) -> Staples:
         return Staples(
@@ -82,20 +92,21 @@ class Place:
             ask=self.ask,
             store=self.store,
             limits=Limits(),
-            change=self.told.append,
+            change=self.change,
             log=get_logger(process="control"),
             now=lambda: self.now,
         )
 
 
-async def ask_all(staples: Staples, times: int = 1) -> None:
+async def ask_all(staples: Iterable[StapleRefresher[VerifiedResponse]], times: int = 1) -> None:
+    sources = [each.schedule for each in staples]
     async with trio.open_nursery() as nursery:
-        for each in staples:
-            nursery.start_soon(each.schedule.run)
-        for each in staples:
-            await each.schedule.first_attempt_done.wait()
-            for _ in range(times - 1):
-                await each.schedule.refresh()
+        for source in sources:
+            nursery.start_soon(source.run)
+            left = times if source.first_attempt_done.is_set() else times - 1
+            await source.first_attempt_done.wait()
+            for _ in range(left):
+                await source.refresh()
         nursery.cancel_scope.cancel()
 
 
@@ -179,3 +190,83 @@ async def test_what_is_stored_is_told_to_the_workers_before_anything_is_asked(pl
     assert place.asked == []
     (told,) = place.told
     assert told.keys() == {fingerprint(server.cert)}
+
+
+REQUIRED = Stapling(enabled=True, required=True)
+
+
+def said(events: list[Any], event: str) -> list[str]:
+    """Of which listeners it was said."""
+    return [each["listener"] for each in events if each["event"] == event]
+
+
+async def test_a_listener_that_requires_staples_waits_for_those_of_all_its_certificates(
+    place: Place, events: list[Any]
+) -> None:
+    place.listen("patient", CA.issue(serial=1), CA.issue(serial=2), stapling=REQUIRED)
+    place.listen("other", CA.issue(serial=3))
+    staples = place.staples()
+    assert list(staples.held) == ["patient"]
+    first, second, third = staples
+    await ask_all([first, third])
+    staples.look()
+    staples.look()
+    assert said(events, "listener waits for staple") == ["patient"]
+    assert list(staples.held) == ["patient"]
+    assert place.released == []
+    await ask_all([second])
+    assert list(staples.held) == []
+    assert place.released == ["patient"]
+    assert said(events, "listener has its staple") == ["patient"]
+
+
+async def test_a_staple_that_is_there_at_once_is_not_told_to_be_waited_for(
+    place: Place, events: list[Any]
+) -> None:
+    place.listen("patient", CA.issue(serial=1), stapling=REQUIRED)
+    await ask_all(place.staples())
+    place.released.clear()
+    staples = place.staples()
+    (refresher,) = staples
+    await refresher.restore()
+    staples.look()
+    assert place.released == ["patient"]
+    assert not [event for event in events if event["event"].startswith("listener ")]
+
+
+async def test_a_listener_that_has_begun_to_accept_goes_on_when_its_staple_expires(place: Place) -> None:
+    place.listen("patient", CA.issue(serial=1), stapling=REQUIRED)
+    staples = place.staples()
+    await ask_all(staples)
+    place.now += 2 * DAY
+    staples.look()
+    assert list(staples.held) == []
+
+
+async def test_staples_that_have_expired_meanwhile_release_nobody(place: Place) -> None:
+    place.listen("patient", CA.issue(serial=1), CA.issue(serial=2), stapling=REQUIRED)
+    staples = place.staples()
+    first, second = staples
+    await ask_all([first])
+    place.now += 2 * DAY
+    place.issued_at = int(place.now)
+    await ask_all([second])
+    assert list(staples.held) == ["patient"]
+    await ask_all([first])
+    assert list(staples.held) == []
+
+
+async def test_a_certificate_that_demands_a_staple_and_has_none_is_told_of_each_time_it_loses_it(
+    place: Place, events: list[Any]
+) -> None:
+    place.listen("a", CA.issue(serial=1, must_staple=True), CA.issue(serial=2))
+    staples = place.staples()
+    staples.look()
+    staples.look()
+    assert said(events, "must-staple without staple") == ["a"]
+    await ask_all(staples)
+    staples.look()
+    assert len(said(events, "must-staple without staple")) == 1
+    place.now += 2 * DAY
+    staples.look()
+    assert len(said(events, "must-staple without staple")) == 2
