@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
@@ -14,7 +13,6 @@ from gateway.config.values import one_line
 from gateway.errors import GatewayError
 from gateway.revocation.local import REASONS
 
-_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]+")
 _FILE = click.Path(path_type=Path)
 # As long as `operations` waits for a source, and a little more.
 _REFRESH_TIMEOUT = 150.0
@@ -124,13 +122,10 @@ def _certificate(cert: Path | None, issuer: Path | None, serial: str | None) -> 
 
 
 def _serial(text: str) -> int:
-    digits = text.replace(":", "").removeprefix("0x").removeprefix("0X")
-    # int() would take signs, spaces and underscores, too.
-    if not _HEXADECIMAL.fullmatch(digits):
-        raise GatewayError(
-            f'--serial: expected hexadecimal digits, got "{one_line(text[:80])}"; nothing is done'
-        )
-    return int(digits, 16)
+    try:
+        return names.parse_serial(text)
+    except ValueError as exc:
+        raise GatewayError(f'--serial: {exc}, got "{one_line(text[:80])}"; nothing is done') from exc
 
 
 def _load(path: Path) -> x509.Certificate:

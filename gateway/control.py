@@ -32,6 +32,7 @@ from gateway.revocation import crl, policy
 from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
+from gateway.revocation.serials import SerialFiles
 from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
@@ -117,6 +118,7 @@ class Control:
         self._operations = Operations(
             self._tables,
             self._store,
+            SerialFiles(post.materials),
             lambda: [
                 *(("list", each) for each in self._crls.values()),
                 *(("staple", each) for each in self._staples),
@@ -192,15 +194,8 @@ class Control:
                 await self._restore(refresher)
         missing = [refresher for refresher in refreshers if refresher.state.this_update is None]
         # Not earlier: workers that lost the control process before us keep their tables until then.
-        self._nursery.start_soon(self._serve_workers)
-        if self._commands is not None:
-            self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
-        if self._admin is not None:
-            listening, token = self._admin
-            access = Access(token, self._config.admin.hosts)
-            self._nursery.start_soon(
-                http.serve, listening, App(access, self._look, self._log, trio.current_time), self._log
-            )
+        self._serve()
+        self._nursery.start_soon(self._operations.watch)
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for certificate in _followed(listeners, self._materials):
@@ -214,6 +209,18 @@ class Control:
         self._staples.look()
         self._change(Update(whole=False, ready=True))
         self._log.info("ready", lists=len(self._tables), staples=len(self._state.staples))
+
+    def _serve(self) -> None:
+        """Answer workers, operators, and who looks at the admin interface."""
+        self._nursery.start_soon(self._serve_workers)
+        if self._commands is not None:
+            self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
+        if self._admin is not None:
+            listening, token = self._admin
+            access = Access(token, self._config.admin.hosts)
+            self._nursery.start_soon(
+                http.serve, listening, App(access, self._look, self._log, trio.current_time), self._log
+            )
 
     async def _restore(self, refresher: _Refresher) -> None:
         problem = await refresher.restore()

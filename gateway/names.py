@@ -7,6 +7,7 @@ control characters, bounded, and never an exception.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 import warnings
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ warnings.filterwarnings("ignore", message="Attribute's length must be", category
 # A Name may be as long as the message that brought it; a log line may not.
 _LONGEST = 512
 _LONGEST_ERROR = 200
+
+# Of a serial: 20 octets are a CA's limit (RFC 5280, section 4.1.2.2); some CAs exceed it.
+LONGEST_SERIAL = 64
+# int() alone would take underscores and spaces, too.
+_SERIAL = re.compile(r"(-?)(?:0[xX])?([0-9A-Fa-f]+(?::[0-9A-Fa-f]+)*)")
 
 # A Name of real life has some hundred octets. What a stranger sends in longer ones is compared
 # all the same, but does not stay in memory.
@@ -160,6 +166,45 @@ def serial_hex(serial: int) -> str:
     """A serial number as openssl prints it: upper-case octets, "-" before a negative one."""
     digits = f"{abs(serial):X}"
     return ("-" if serial < 0 else "") + ("0" if len(digits) % 2 else "") + digits
+
+
+def parse_serial(text: str) -> int:
+    """A serial number from hexadecimal digits, with or without 0x and colons: what `serial_hex` wrote, too.
+
+    Raises:
+        ValueError: it is none, or is longer than any CA's; the text begins with "expected".
+    """
+    match = _SERIAL.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a serial number in hexadecimal digits")
+    serial = int(match[2].replace(":", ""), 16)
+    if len(serial_octets(serial)) > LONGEST_SERIAL:
+        raise ValueError(f"expected a serial number of at most {LONGEST_SERIAL} octets")
+    return -serial if match[1] else serial
+
+
+def serial_octets(serial: int) -> bytes:
+    """The content of a serial number's INTEGER (X.690, section 8.3)."""
+    # One bit for the sign; ~ makes as many bits of -128 as of 127.
+    bits = (serial if serial >= 0 else ~serial).bit_length() + 1
+    return serial.to_bytes((bits + 7) // 8, signed=True)
+
+
+def parse_name(text: str) -> bytes:
+    """The Name (DER) that RFC 4514 writes like this: what `printable` wrote, if that was not cut short.
+
+    Raises:
+        ValueError: it is none, or is the empty one; the text begins with "expected".
+    """
+    try:
+        name = x509.Name.from_rfc4514_string(text)
+        encoded = name.public_bytes()
+    except (ValueError, TypeError) as exc:
+        raise ValueError("expected a name as RFC 4514 writes it, such as CN=Fleet CA,O=Example") from exc
+    # Read again: it is written without a look at which characters its string types have.
+    if not name.rdns or isinstance(canonical_name(encoded), bytes):
+        raise ValueError("expected a name as RFC 4514 writes it, such as CN=Fleet CA,O=Example")
+    return encoded
 
 
 def reason_text(code: int) -> str:

@@ -35,6 +35,7 @@ from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import parse_untrusted, verify_crl
 from gateway.revocation.known import find_extension
 from gateway.revocation.policy import moment
+from gateway.revocation.serials import SerialFiles
 from gateway.revocation.table import Tables
 from gateway.store import StateStore
 
@@ -131,6 +132,8 @@ class _Office:
         self._lists: list[Listed] = []
         # What a list says of its scope, by its signature.
         self._scopes: dict[bytes, str] = {}
+        # As in control: what a file revokes is revoked at every listener.
+        self._local = SerialFiles(materials).revocations
 
     def load(self, directory: Path) -> None:
         """Copy the state directory to `directory` and put its lists in force. Raises GatewayError."""
@@ -144,9 +147,9 @@ class _Office:
         ):
             urls += store.learnt_urls()
             self._learn(store.load_cas())
-        by_hand = self._by_hand(store)
-        trio.run(self._install, store, list(dict.fromkeys(urls)), by_hand)
-        if not self._lists and not by_hand:
+        self._local += self._by_hand(store)
+        trio.run(self._install, store, list(dict.fromkeys(urls)))
+        if not self._lists and not self._local:
             why = "".join(f"; {note.partition(':')[2].strip()}" for note in self.notes)
             raise GatewayError(
                 f"{one_line(str(self.config.state_dir))}: no usable list is stored there, so that nothing"
@@ -175,12 +178,10 @@ class _Office:
         self.notes.append(line("note", "what was revoked by hand cannot be read, and does not count"))
         return ()
 
-    async def _install(
-        self, store: StateStore, urls: Sequence[str], by_hand: tuple[LocalRevocation, ...]
-    ) -> None:
+    async def _install(self, store: StateStore, urls: Sequence[str]) -> None:
         tables = Tables(store, self._authorities, self, now=lambda: self.now)
-        if by_hand:
-            await tables.revoke_locally(local.entries(by_hand))
+        if self._local:
+            await tables.revoke_locally(local.entries(self._local))
         for url in urls:
             shown = display_url(url)
             restored = await trio.to_thread.run_sync(store.load_crl, url)
@@ -242,12 +243,17 @@ class _Office:
                 if not revokes and verdict(_all_but(bit, issuer, nothing)) is not VerdictKind.NO_LIST
             )
             if revokes or reasons:
-                yield self._words(coverage, grace, revokes=revokes), reasons
+                one = self._list_with(coverage.table.path)
+                words = self._words_by_hand(certificate, issuer)
+                if one is not None:
+                    words = self._words(one, coverage, grace, revokes=revokes)
+                yield words, reasons
 
-    def _words(self, coverage: Coverage, grace: float, *, revokes: bool) -> str:
-        one = self._list_with(coverage.table.path)
-        if one is None:
-            return "revoked by hand in this gateway: `tls-gateway revoked` tells by whom"
+    def _words_by_hand(self, certificate: x509.Certificate, issuer: IssuerId) -> str:
+        one = local.find(self._local, issuer.name, certificate.serial_number)
+        return "revoked by hand in this gateway" + (f", by {one.by}" if one is not None else "")
+
+    def _words(self, one: Listed, coverage: Coverage, grace: float, *, revokes: bool) -> str:
         delta = None if coverage.delta is None else self._list_with(coverage.delta.path)
         until = f"fresh until {moment(coverage.next_update)}"
         if coverage.next_update == 0:

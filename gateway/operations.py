@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from gateway.commands import Command
+    from gateway.revocation.serials import Look, SerialFiles
     from gateway.schedule import Source, SourceState
 
+# Seconds from one look at the files of revoked_serials to the next.
+_LOOK = 1.0
 # Seconds that `refresh` waits for; a source that hangs goes on without it.
 LONGEST_REFRESH = 120.0
 
@@ -42,7 +45,7 @@ class Refreshable(Protocol):
 class Tables(Protocol):
     """`revocation.table.Tables`, as far as it is needed here."""
 
-    async def revoke_locally(self, entries: Mapping[bytes, bytes]) -> None:
+    async def revoke_locally(self, *entries: Mapping[bytes, bytes]) -> None:
         """Replace what is revoked without a list."""
 
 
@@ -62,31 +65,38 @@ class Store(Protocol):
 class Operations:
     """Does what `commands.serve` hears: a `commands.Handler`.
 
-    `sources` gives kind ("list" or "staple") and refresher of every source, `issuers`
-    the Names (DER) of all known CAs, `look` how the gateway is; `fixed` is revoked by the configuration.
+    `files` are those of revoked_serials, `sources` gives kind ("list" or "staple") and
+    refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is.
     """
 
     def __init__(
         self,
         tables: Tables,
         store: Store,
+        files: SerialFiles,
         sources: Callable[[], Iterable[tuple[str, Refreshable]]],
         issuers: Callable[[], Iterable[bytes]],
         look: Callable[[], status.Status],
         log: FilteringBoundLogger,
         *,
-        fixed: tuple[LocalRevocation, ...] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tables = tables
         self._store = store
+        self._files = files
         self._sources = sources
         self._issuers = issuers
         self._look = look
         self._log = log
-        self._fixed = fixed
         self._now = now
         self._revoked: tuple[LocalRevocation, ...] = ()
+        """By hand."""
+        self._fixed: tuple[LocalRevocation, ...] = ()
+        """By the files, as far as it is in force."""
+        self._in_force: tuple[tuple[LocalRevocation, ...], Mapping[bytes, bytes]] = ((), {})
+        """By hand, and entries by the files."""
+        self._problem: str | None = None
+        self._strange: list[str] = []
         self._lock = trio.Lock()
 
     @property
@@ -95,7 +105,7 @@ class Operations:
         return len(self._revoked), len(self._fixed)
 
     async def restore(self) -> None:
-        """Put in force what was revoked before a restart, and by the configuration.
+        """Put in force what was revoked before a restart, and what the files of revoked_serials say.
 
         Never raises for what it finds: what cannot be used is told, and the start goes on.
         """
@@ -107,12 +117,56 @@ class Operations:
                 problem = f"{exc}; {await trio.to_thread.run_sync(self._store.set_local_aside)}"
         if problem is not None:
             self._log.error("local revocations lost", problem=problem)
-        if not self._revoked and not self._fixed:
-            return
+        await self._follow(first=True)
+
+    async def watch(self) -> None:
+        """Follow the files of revoked_serials, until cancelled."""
+        while True:
+            await trio.sleep(_LOOK)
+            await self._follow()
+
+    async def _follow(self, *, first: bool = False, asked: bool = False) -> list[Look]:
+        """Read the files that have changed, and put in force what is not, by hand or by them."""
+        looks = await self._files.look(asked=asked)
+        for look in looks:
+            if look.problem is not None and not look.told:
+                self._log.warning(
+                    "revoked serials not read", error=look.problem, consequence="what it said before stays"
+                )
+            elif look.problem is None and (look.more or look.less or first):
+                self._log.info(
+                    "revoked serials read",
+                    file=look.file,
+                    revoked=look.revoked,
+                    more=look.more,
+                    less=look.less,
+                )
+        async with self._lock:
+            if self._files.revocations is not self._fixed or self._revoked != self._in_force[0]:
+                await self._settle()
+        return looks
+
+    async def _settle(self) -> None:
+        problem = None
         try:
-            await self._put_in_force(self._revoked)
+            await self._put_in_force(self._revoked, self._files.revocations)
         except GatewayError as exc:
-            self._log.error("local revocations not in force", error=str(exc))
+            problem = str(exc)
+        if problem is not None and problem != self._problem:
+            self._log.error(
+                "local revocations not in force", error=problem, consequence="tried again each second"
+            )
+        self._problem = problem
+        strange = self._strangers(self._fixed)
+        if strange and strange != self._strange:
+            self._log.warning("revoked serials of no known CA", issuers="; ".join(strange))
+        self._strange = strange
+
+    def _strangers(self, revocations: Iterable[LocalRevocation]) -> list[str]:
+        """The issuers that are no CA that the gateway knows: it has no effect before one is."""
+        known = {names.canonical_name(name) for name in self._issuers()}
+        issuers = dict.fromkeys(each.issuer for each in revocations)
+        return [names.printable_der(name) for name in issuers if names.canonical_name(name) not in known]
 
     async def handle(self, command: Command, by: str) -> Answer:
         """Do it; raises GatewayError where it cannot be done."""
@@ -141,7 +195,7 @@ class Operations:
         )
         async with self._lock:
             # In force first: a file that cannot be written must not keep it from that.
-            await self._put_in_force(local.add(self._revoked, new))
+            await self._put_in_force(local.add(self._revoked, new), self._fixed)
             lines = [f"revoked and in force: {_certificate(new)}, {new.reason}"]
             lines += await self._keep()
         self._log.warning(
@@ -151,22 +205,24 @@ class Operations:
             reason=new.reason,
             by=by,
         )
-        known = {names.canonical_name(name) for name in self._issuers()}
-        if names.canonical_name(new.issuer) not in known:
-            lines.append(
-                f"warning: no CA that the gateway knows is called {names.printable_der(new.issuer)}; "
-                "it has no effect before one is"
-            )
+        lines += [
+            f"warning: no CA that the gateway knows is called {name}; it has no effect before one is"
+            for name in self._strangers([new])
+        ]
         return Answer(ok=True, lines=tuple(lines))
 
     async def _unrevoke(self, command: Unrevoke, by: str) -> Answer:
         serial = _serial(command.serial)
         asked = LocalRevocation(command.issuer, serial, "unspecified", 0, by)
         async with self._lock:
+            named = local.find(self._files.revocations, command.issuer, serial)
             rest = local.remove(self._revoked, command.issuer, serial)
             if rest == self._revoked:
-                raise GatewayError(f"{_certificate(asked)} is not revoked by hand; nothing is changed")
-            await self._put_in_force(rest)
+                why = "is not revoked by hand"
+                if named is not None:
+                    why = f"is revoked by {named.by}: take that line out"
+                raise GatewayError(f"{_certificate(asked)} {why}; nothing is changed")
+            await self._put_in_force(rest, self._fixed)
             lines = [f"not revoked by hand any more: {_certificate(asked)}"]
             lines += await self._keep()
         self._log.warning(
@@ -175,13 +231,19 @@ class Operations:
             serial=names.serial_hex(serial),
             by=by,
         )
-        if local.remove(self._fixed, command.issuer, serial) != self._fixed:
-            lines.append("warning: it stays out: revoked_serials of the configuration has it")
+        if named is not None:
+            lines.append(f"warning: it stays revoked by {named.by}: take that line out, too")
         return Answer(ok=True, lines=tuple(lines))
 
-    async def _put_in_force(self, revoked: tuple[LocalRevocation, ...]) -> None:
-        await self._tables.revoke_locally(local.entries((*self._fixed, *revoked)))
-        self._revoked = revoked
+    async def _put_in_force(
+        self, revoked: tuple[LocalRevocation, ...], fixed: tuple[LocalRevocation, ...]
+    ) -> None:
+        entries = self._in_force[1]
+        if fixed is not self._fixed:
+            entries = await trio.to_thread.run_sync(local.entries, fixed)
+        if (revoked, entries) != self._in_force:
+            await self._tables.revoke_locally(entries, local.entries(revoked))
+        self._revoked, self._fixed, self._in_force = revoked, fixed, (revoked, entries)
 
     async def _keep(self) -> list[str]:
         """Keep what is in force; a line if that fails, because it is in force all the same."""
@@ -198,8 +260,8 @@ class Operations:
             for kind, refresher in self._sources()
             if url is None or url in (refresher.schedule.state.url, display_url(refresher.schedule.state.url))
         ]
-        if not chosen:
-            what = "there are no sources" if url is None else f"{display_url(url)}: no source has this URL"
+        if not chosen and url is not None:
+            what = f"{display_url(url)}: no source has this URL"
             raise GatewayError(f"{what}; `tls-gateway status` lists them; nothing is fetched")
         lines: list[tuple[bool, str]] = []
 
@@ -209,9 +271,21 @@ class Operations:
                 await source.refresh()
             lines.append(_outcome(kind, source.state, before, over=not scope.cancelled_caught))
 
+        async def files() -> None:
+            with trio.move_on_after(LONGEST_REFRESH) as scope:
+                lines.extend(map(_file_outcome, await self._follow(asked=True)))
+                if self._problem is not None:
+                    lines.append((False, f"revoked_serials: not in force: {self._problem}"))
+            if scope.cancelled_caught:
+                lines.append((False, f"revoked_serials: no end within {LONGEST_REFRESH:g} s"))
+
         async with trio.open_nursery() as nursery:
             for kind, source in chosen:
                 nursery.start_soon(one, kind, source)
+            if url is None:
+                nursery.start_soon(files)
+        if not lines:
+            raise GatewayError("there are no sources; nothing is fetched")
         lines.sort(key=lambda each: each[1])
         return Answer(ok=all(good for good, _line in lines), lines=tuple(line for _good, line in lines))
 
@@ -238,11 +312,9 @@ class Operations:
 
 def _serial(text: str) -> int:
     try:
-        return int(text, 16)
-    except ValueError:
-        raise GatewayError(
-            f"serial {one_line(text[:80])}: expected hexadecimal; nothing is changed"
-        ) from None
+        return names.parse_serial(text)
+    except ValueError as exc:
+        raise GatewayError(f"serial {one_line(text[:80])}: {exc}; nothing is changed") from exc
 
 
 def _certificate(one: LocalRevocation) -> str:
@@ -263,6 +335,13 @@ def _outcome(kind: str, state: SourceState, before: tuple[object, ...], *, over:
     if _identity(state) == before:
         return True, f"{url}: unchanged"
     return True, f"{url}: new {kind} in force: {_condition(state)}"
+
+
+def _file_outcome(look: Look) -> tuple[bool, str]:
+    if look.problem is not None:
+        return False, f"{look.problem}; what it said before stays"
+    changes = f"{look.more} more and {look.less} fewer than before"
+    return True, f"{look.file}: {changes if look.more or look.less else 'unchanged'}, {look.revoked} revoked"
 
 
 def _condition(state: SourceState) -> str:

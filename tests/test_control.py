@@ -93,7 +93,9 @@ class Office:
             certificates=(Certificate(cert=Path("server.pem"), key=Path("server.key")),),
             revocation=Revocation(crl_urls=tuple(sources), follow_distribution_points=bool(client_cas)),
         )
-        material: Any = SimpleNamespace(certificates=(), client_cas=client_cas, crl_signers=())
+        material: Any = SimpleNamespace(
+            certificates=(), client_cas=client_cas, crl_signers=(), revoked_serials=None
+        )
         config = Config(listeners=(listener,), state_dir=self._directory)
         self.sources = sources
         self.control = Control(Post(config, [material], self.socket, Counters(1, 1)))

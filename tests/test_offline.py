@@ -244,7 +244,7 @@ def test_what_was_revoked_by_hand_is_told_as_such_with_a_list_and_without(
         desk.keep(root.crl())
     result = desk.ask(client)
     (words,) = (each for each in told(result, "list") if not each.startswith("CN=Root, number"))
-    assert words.startswith("revoked by hand in this gateway")
+    assert words == "revoked by hand in this gateway, by operator"
     assert told(result, "status")[0].startswith("REVOKED since 20")
     assert told(result, "verdict") == ["refused: certificate_revoked"]
 
@@ -258,3 +258,19 @@ def test_damaged_revocations_by_hand_are_told_of_and_stay_where_they_are(desk: D
     result = desk.ask(client)
     assert "what was revoked by hand cannot be read, and does not count" in told(result, "note")
     assert [each.name for each in (desk.state / "local").iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("named", ["", " CN=Root"])
+def test_what_a_file_of_the_configuration_revokes_is_told_with_its_line(
+    desk: Desk, root: Authority, named: str
+) -> None:
+    client, other = root.issue("device"), root.issue("other")
+    desk.keep(root.crl())
+    file = desk.write("revoked.txt", f"# lost\n{client.serial:x}{named}\n")
+    desk.replace("[listeners.revocation]", '[listeners.revocation]\nrevoked_serials = "revoked.txt"')
+    result = desk.ask(client)
+    assert result.exit_code == 1
+    (words,) = (each for each in told(result, "list") if not each.startswith("CN=Root, number"))
+    assert words == f"revoked by hand in this gateway, by {file} line 2"
+    assert told(result, "verdict") == ["refused: certificate_revoked"]
+    assert desk.ask(other).exit_code == 0

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import trio
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from gateway import operations as operations_module
 from gateway import status
 from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.config import serials
+from gateway.config.material import ListenerMaterial
 from gateway.errors import FetchError, GatewayError, TableError
 from gateway.log import get_logger
 from gateway.operations import Operations
 from gateway.revocation import local
 from gateway.revocation.local import LocalRevocation
+from gateway.revocation.serials import SerialFiles
 from gateway.schedule import Schedule, Source, SourceState
 from gateway.store import StateStore
+from tests.authority import Authority, common_name
 from tests.observer import Recorder
 from tests.statuses import a_status
 
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 A, B = "http://user:secret@crl.example/a.crl", "http://crl.example/b.crl"
-CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")]).public_bytes()
-STRANGER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Stranger")]).public_bytes()
+AUTHORITY = Authority.root("CA")
+CA = AUTHORITY.cert.subject.public_bytes()
+STRANGER = common_name("Stranger").public_bytes()
 BY = "root (uid 0)"
 WHEN = 1_700_000_000
 
@@ -45,13 +48,17 @@ class Tables:
 
     def __init__(self) -> None:
         self.entries: Mapping[bytes, bytes] = {}
+        self.times = 0
         self.fault: GatewayError | None = None
 
-    async def revoke_locally(self, entries: Mapping[bytes, bytes]) -> None:
+    async def revoke_locally(self, *entries: Mapping[bytes, bytes]) -> None:
         await trio.lowlevel.checkpoint()
         if self.fault is not None:
             raise self.fault
-        self.entries = entries
+        self.times += 1
+        self.entries = {
+            name: b"".join(each.get(name, b"") for each in entries) for name in set().union(*entries)
+        }
 
 
 class Refresher:
@@ -64,10 +71,15 @@ class Refresher:
         self.schedule = Source(state, one, Schedule(900), Recorder())
 
 
+def material(file: Path) -> ListenerMaterial:
+    """Of a listener with one CA, whose file this is."""
+    return ListenerMaterial((), (AUTHORITY.cert,), (), serials.read(file, 1), ())
+
+
 class Desk:
     """Operations on a state directory; made again, it is a restart."""
 
-    def __init__(self, directory: Path, fixed: tuple[LocalRevocation, ...] = ()) -> None:
+    def __init__(self, directory: Path, file: Path | None = None) -> None:
         self.tables = Tables()
         self.store = StateStore(directory)
         self.store.prepare()
@@ -76,11 +88,11 @@ class Desk:
         self.operations = Operations(
             self.tables,
             self.store,
+            SerialFiles([material(file)] if file else []),
             lambda: self.sources,
             lambda: [CA],
             lambda: self.status,
             get_logger(process="control"),
-            fixed=fixed,
             now=lambda: WHEN,
         )
 
@@ -218,14 +230,145 @@ async def test_a_table_that_cannot_be_written_does_not_stop_the_start_and_loses_
     assert again.tables.entries == local.entries((revocation(5), revocation(6)))
 
 
-async def test_what_the_configuration_revokes_stays_revoked(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, fixed=(revocation(),))
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of revoked_serials that revokes serial 5."""
+    return write(tmp_path / "revoked.txt", "5\n")
+
+
+def write(path: Path, text: str, when: int = WHEN) -> Path:
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    os.utime(path, (when, when))
+    return path
+
+
+def in_file(serial: int, file: Path, line: int = 1, when: int = WHEN) -> LocalRevocation:
+    return LocalRevocation(CA, serial, "unspecified", when, f"{file} line {line}")
+
+
+async def refresh(desk: Desk) -> Answer:
+    return await desk.operations.handle(Refresh(None), BY)
+
+
+async def test_what_a_file_revokes_is_in_force_from_the_start(tmp_path: Path, file: Path) -> None:
+    desk = Desk(tmp_path, file)
     await desk.operations.restore()
-    assert desk.tables.entries == local.entries((revocation(),))
+    assert desk.tables.entries == local.entries((in_file(5, file),))
+    [listed] = await desk.listed()
+    assert (listed["serial"], listed["by"]) == ("05", f"{file} line 1")
+
+
+async def test_what_a_file_revokes_cannot_be_taken_back_by_hand(tmp_path: Path, file: Path) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    with pytest.raises(GatewayError, match=r"revoked.txt line 1: take that line out; nothing is changed"):
+        await desk.unrevoke()
     await desk.revoke()
     answer = await desk.unrevoke()
-    assert "it stays out" in answer.lines[-1]
-    assert desk.tables.entries == local.entries((revocation(),))
+    assert answer.lines[-1] == f"warning: it stays revoked by {file} line 1: take that line out, too"
+    assert desk.tables.entries == local.entries((in_file(5, file),))
+
+
+async def test_the_files_are_looked_at_once_a_second(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    looks = []
+
+    async def look() -> None:
+        await trio.lowlevel.checkpoint()
+        looks.append(trio.current_time() - start)
+
+    monkeypatch.setattr(desk.operations, "_follow", look)
+    start = trio.current_time()
+    with trio.move_on_after(3.5):
+        await desk.operations.watch()
+    assert looks == pytest.approx([1, 2, 3])
+
+
+async def test_a_file_is_followed_while_the_gateway_runs(
+    tmp_path: Path, file: Path, events: list[Any]
+) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    write(file, "5\n6\n")
+    await desk.operations._follow()
+    assert desk.tables.entries == local.entries((in_file(5, file), in_file(6, file, 2)))
+    write(file, "6\n")
+    for _ in range(2):
+        await desk.operations._follow()
+    assert desk.tables.entries == local.entries((in_file(6, file),))
+    read = [event for event in events if event["event"] == "revoked serials read"]
+    assert [(event["revoked"], event["more"], event["less"]) for event in read] == [
+        (1, 0, 0), (2, 1, 0), (1, 0, 1),
+    ]  # fmt: skip
+
+
+async def test_a_bad_file_changes_nothing_and_is_told_once(
+    tmp_path: Path, file: Path, events: list[Any]
+) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    for bad in ("5\nnonsense\n", "8\n\udcff\n"):
+        write(file, bad)
+        for _ in range(3):
+            await desk.operations._follow()
+        assert desk.tables.entries == local.entries((in_file(5, file),))
+    errors = [event["error"] for event in events if event["event"] == "revoked serials not read"]
+    assert len(errors) == 2
+    assert "revoked.txt: line 2: expected a serial number" in errors[0]
+    assert "revoked.txt: line 2: expected UTF-8 text" in errors[1]
+    answer = await refresh(desk)
+    assert not answer.ok
+    assert answer.lines == (f"{errors[1]}; what it said before stays",)
+
+
+async def test_refresh_reads_the_files_at_once(tmp_path: Path, file: Path) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    assert (await refresh(desk)).lines == (f"{file}: unchanged, 1 revoked",)
+    write(file, "6\n7\n")
+    assert (await refresh(desk)).lines == (f"{file}: 2 more and 1 fewer than before, 2 revoked",)
+    assert {each["serial"] for each in await desk.listed()} == {"06", "07"}
+
+
+async def test_a_comment_alone_puts_nothing_new_in_force(tmp_path: Path, file: Path) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    write(file, "# stolen\n5\n", WHEN + 60)
+    await refresh(desk)
+    assert desk.tables.times == 1
+    # It is revoked since it was first seen.
+    [listed] = await desk.listed()
+    assert (listed["by"], listed["revoked_at"]) == (f"{file} line 2", "2023-11-14T22:13:20Z")
+
+
+async def test_what_a_table_had_no_room_for_is_tried_again_and_told_once(
+    tmp_path: Path, file: Path, events: list[Any]
+) -> None:
+    desk = Desk(tmp_path)
+    await desk.revoke("06")
+    desk = Desk(tmp_path, file)
+    desk.tables.fault = TableError("no room")
+    await desk.operations.restore()
+    await desk.operations._follow()
+    assert (await refresh(desk)).lines[-1] == "revoked_serials: not in force: no room"
+    desk.tables.fault = None
+    await desk.operations._follow()
+    assert desk.tables.entries == local.entries((in_file(5, file), revocation(6)))
+    assert [event["event"] for event in events].count("local revocations not in force") == 1
+
+
+async def test_an_issuer_in_a_file_that_nobody_knows_is_warned_of_once(
+    tmp_path: Path, file: Path, events: list[Any]
+) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
+    for text in ("5 CN=Stranger\n", "6 CN=Stranger\n"):
+        write(file, text)
+        await refresh(desk)
+    assert [event["issuers"] for event in events if event["event"] == "revoked serials of no known CA"] == [
+        "CN=Stranger"
+    ]
 
 
 async def new(state: SourceState) -> bool:
@@ -304,7 +447,10 @@ async def test_status_is_told_in_text_and_json(desk: Desk) -> None:
     assert list(answer.lines) == status.lines(desk.status)
 
 
-async def test_what_is_revoked_by_hand_and_by_the_configuration_is_counted(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, fixed=(revocation(7),))
+async def test_what_is_revoked_by_hand_and_by_the_configuration_is_counted(
+    tmp_path: Path, file: Path
+) -> None:
+    desk = Desk(tmp_path, file)
+    await desk.operations.restore()
     await desk.revoke()
     assert desk.operations.revoked == (1, 1)

@@ -20,10 +20,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from gateway.config import serials
 from gateway.config.certificates import PrivateKey, ServerCertificate
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
 from gateway.extensions import must_staple, responder_url
+from gateway.names import canonical_name, issuer_id, printable_der
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from gateway.config.model import Listener
+    from gateway.config.serials import SerialFile
 
 _LONGEST_TOKEN = 4096
 _TOKEN = re.compile(rb"[!-~]{16,%d}" % _LONGEST_TOKEN)
@@ -43,12 +46,14 @@ class ListenerMaterial:
 
     `certificates` are in the configuration's order, at least one; `client_cas`
     holds CA certificates alone, `crl_signers` others that sign lists and no
-    certificates. `warnings` are one line each.
+    certificates; `revoked_serials` is what the file of this name revokes.
+    `warnings` are one line each.
     """
 
     certificates: tuple[ServerCertificate, ...]
     client_cas: tuple[x509.Certificate, ...]
     crl_signers: tuple[x509.Certificate, ...]
+    revoked_serials: SerialFile | None
     warnings: tuple[str, ...]
 
 
@@ -114,6 +119,7 @@ class _Files:
             certificates=certificates,
             client_cas=client_cas,
             crl_signers=crl_signers,
+            revoked_serials=self.revoked_serials(client_cas),
             warnings=tuple(self.warnings),
         )
 
@@ -224,6 +230,27 @@ class _Files:
                         "client_ca", path, f"{_subject(cert)} may not sign CRLs (keyUsage without cRLSign)"
                     )
         return cas, signers
+
+    def revoked_serials(self, cas: Sequence[x509.Certificate]) -> SerialFile | None:
+        key, path = "revocation.revoked_serials", self.listener.revocation.revoked_serials
+        if path is None:
+            return None
+        try:
+            found = serials.read(path, len(cas))
+        except ConfigError as exc:
+            raise ConfigError(f"{self.place(key)}: {exc}") from exc
+        known = {canonical_name(issuer_id(ca).name) for ca in cas}
+        # Of each name once: the first line that has it.
+        named = {line.issuer: line.number for line in reversed(found.lines) if line.issuer is not None}
+        for issuer, number in named.items():
+            if canonical_name(issuer) not in known:
+                self.warn(
+                    key,
+                    path,
+                    f"line {number}: no CA in client_ca is called {printable_der(issuer)}: "
+                    "it counts when a client brings that CA along",
+                )
+        return found
 
     def stapling(
         self, key: str, chain: Sequence[x509.Certificate], path: Path

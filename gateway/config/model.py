@@ -89,6 +89,7 @@ class Revocation(_Frozen, frozen=True):
     on_unavailable: Literal["reject", "accept", "wait"] = "reject"
     grace: Duration = Duration(0)
     disconnect_revoked: bool = True
+    revoked_serials: Path | None = None
 
 
 class Stapling(_Frozen, frozen=True):

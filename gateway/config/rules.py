@@ -72,21 +72,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listener_remarks(config: Config) -> list[Finding]:
-    found: list[Finding] = []
+def _listener_remarks(config: Config) -> Iterator[Finding]:
     for i, listener in enumerate(config.listeners):
         weak = [one_line(name) for name in listener.ciphers if not _STRONG.match(name)]
         if weak:
-            found.append((f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))))
-        if (
-            listener.verify != "none"
-            and listener.revocation.check != "off"
-            and not listener.revocation.crl_urls
-            and not listener.revocation.follow_distribution_points
-        ):
-            problem = _NO_LIST.format(listener.revocation.on_unavailable)
-            found.append((f"listeners[{i}].revocation.crl_urls", problem))
-    return found
+            yield f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))
+        revocation, key = listener.revocation, f"listeners[{i}].revocation"
+        if listener.verify == "none" or revocation.check == "off":
+            if revocation.revoked_serials is not None:
+                why = 'verify = "none"' if listener.verify == "none" else 'check = "off"'
+                yield f"{key}.revoked_serials", f"this listener looks nobody up in it, because of {why}"
+        elif not revocation.crl_urls and not revocation.follow_distribution_points:
+            yield f"{key}.crl_urls", _NO_LIST.format(revocation.on_unavailable)
 
 
 def _violations(config: Config) -> Iterator[Finding]:

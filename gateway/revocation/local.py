@@ -7,6 +7,7 @@ A revocation is of a serial of an issuer. Issuers compare as names do
 from __future__ import annotations
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,16 +15,19 @@ from gateway import der, names
 from gateway.errors import CrlError
 from gateway.names import canonical_name
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.names import CanonicalName
+
 _OID_REASON = bytes.fromhex("0603551d15")
 _ENUMERATED = 0x0A
 _OCTET_STRING = 0x04
 # Years before it are UTCTime, it and later ones GeneralizedTime (RFC 5280, section 5.1.2.4).
 _GENERALIZED_FROM = 2050
-# Of a serial: 20 octets are a CA's limit (RFC 5280, section 4.1.2.2); some CAs exceed it.
-_LONGEST_SERIAL = 64
 _LONGEST_NOTE = 500
 # The end of the year 9999: GeneralizedTime has four digits.
-_LAST_MOMENT = 253_402_300_799
+LAST_MOMENT = 253_402_300_799
 
 REASONS = {name: code for code, name in names.REASONS.items() if name != "removeFromCRL"}
 """Names and codes of CRLReason (RFC 5280, section 5.3.1); removeFromCRL revokes nothing."""
@@ -64,11 +68,11 @@ def checked(revocation: LocalRevocation) -> LocalRevocation:
         raise CrlError(
             f"reason {revocation.reason[:40]!r}: expected one of {', '.join(REASONS)}; nothing is revoked"
         )
-    if len(_integer(revocation.serial)) > _LONGEST_SERIAL:
-        raise CrlError(f"serial: expected at most {_LONGEST_SERIAL} octets; nothing is revoked")
+    if len(names.serial_octets(revocation.serial)) > names.LONGEST_SERIAL:
+        raise CrlError(f"serial: expected at most {names.LONGEST_SERIAL} octets; nothing is revoked")
     if len(revocation.note) > _LONGEST_NOTE:
         raise CrlError(f"note: expected at most {_LONGEST_NOTE} characters; nothing is revoked")
-    if not 0 <= revocation.revoked_at <= _LAST_MOMENT:
+    if not 0 <= revocation.revoked_at <= LAST_MOMENT:
         raise CrlError(
             f"time {revocation.revoked_at}: expected one before the year 10000; nothing is revoked"
         )
@@ -90,17 +94,24 @@ def remove(
     return tuple(each for each in revocations if each.serial != serial or canonical_name(each.issuer) != name)
 
 
-def entries(revocations: tuple[LocalRevocation, ...]) -> dict[bytes, bytes]:
+def find(revocations: Iterable[LocalRevocation], issuer: bytes, serial: int) -> LocalRevocation | None:
+    """The first one of this certificate."""
+    name = canonical_name(issuer)
+    found = (each for each in revocations if each.serial == serial and canonical_name(each.issuer) == name)
+    return next(found, None)
+
+
+def entries(revocations: Iterable[LocalRevocation]) -> dict[bytes, bytes]:
     """By issuer's Name (DER): content of revokedCertificates (RFC 5280, section 5.1), in the order given.
 
     Issuers that compare equal are one, under the name that came first.
     """
-    first = {canonical_name(each.issuer): each.issuer for each in reversed(revocations)}
-    found: dict[bytes, bytes] = {}
+    first: dict[CanonicalName, bytes] = {}
+    found: dict[bytes, list[bytes]] = {}
     for each in revocations:
-        name = first[canonical_name(each.issuer)]
-        found[name] = found.get(name, b"") + _entry(each)
-    return found
+        name = first.setdefault(canonical_name(each.issuer), each.issuer)
+        found.setdefault(name, []).append(_entry(each))
+    return {name: b"".join(pieces) for name, pieces in found.items()}
 
 
 def encode(revocations: tuple[LocalRevocation, ...]) -> bytes:
@@ -143,14 +154,8 @@ def _entry(one: LocalRevocation) -> bytes:
         value = der.encode(_OCTET_STRING, der.encode(_ENUMERATED, bytes([REASONS[one.reason]])))
         extension = der.encode(der.SEQUENCE, _OID_REASON, value)
         reason = der.encode(der.SEQUENCE, extension)
-    serial = der.encode(der.INTEGER, _integer(one.serial))
+    serial = der.encode(der.INTEGER, names.serial_octets(one.serial))
     return der.encode(der.SEQUENCE, serial, _time(one.revoked_at), reason)
-
-
-def _integer(value: int) -> bytes:
-    # One bit for the sign; ~ makes as many bits of -128 as of 127.
-    bits = (value if value >= 0 else ~value).bit_length() + 1
-    return value.to_bytes((bits + 7) // 8, signed=True)
 
 
 def _time(seconds: int) -> bytes:

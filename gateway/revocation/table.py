@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -163,7 +164,7 @@ class Tables:
         async with self._lock:
             await self._put_in_force(self._lists)
 
-    async def revoke_locally(self, entries: Mapping[bytes, bytes]) -> None:
+    async def revoke_locally(self, *several: Mapping[bytes, bytes]) -> None:
         """Replace what is revoked without a list: by the issuer's Name (DER), entries of it.
 
         Raises:
@@ -172,7 +173,7 @@ class Tables:
         """
         async with self._lock:
             grouped: dict[CanonicalName, bytes] = {}
-            for name, content in entries.items():
+            for name, content in chain.from_iterable(entries.items() for entries in several):
                 grouped[canonical_name(name)] = grouped.get(canonical_name(name), b"") + content
             new, before = await trio.to_thread.run_sync(self._compile_local, grouped), self._local
             retired = new

@@ -51,6 +51,7 @@ REVOCATIONS = st.builds(
     on_unavailable=st.sampled_from(["reject", "accept", "wait"]),
     grace=durations(0),
     disconnect_revoked=st.booleans(),
+    revoked_serials=st.none() | PATHS,
 )
 STAPLINGS = st.builds(
     Stapling,

@@ -474,6 +474,25 @@ def test_what_can_be_used_is_not_refused(text: str, written: Callable[[str], Pat
     assert load(written(text)).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("off", "why"),
+    [
+        ('check = "chain"', 'check = "off"'),
+        ('verify = "required"', 'verify = "none"'),
+    ],
+)
+def test_serials_of_a_listener_that_looks_nobody_up_are_remarked_upon(
+    written: Callable[[str], Path], off: str, why: str
+) -> None:
+    text = changed(off, why).replace(URLS, f'{URLS}\nrevoked_serials = "revoked.txt"')
+    loaded = load(written(text))
+    assert loaded.warnings == [
+        f"listeners[0].revocation.revoked_serials: this listener looks nobody up in it, because of {why}"
+    ]
+    [listener] = loaded.config.listeners
+    assert listener.revocation.revoked_serials == written(text).parent / "revoked.txt"
+
+
 def test_a_listener_that_no_list_can_ever_cover_is_remarked_upon(written: Callable[[str], Path]) -> None:
     text = changed(URLS, "").replace("points = true", "points = false")
     assert load(written(text)).warnings == [

@@ -396,3 +396,33 @@ def test_a_state_dir_that_cannot_be_written_is_refused(
 def test_a_state_dir_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be used: File name too long$"):
         check_state_dir(tmp_path / ("a" * 5000))
+
+
+def test_a_file_of_revoked_serials_is_read(place: Place) -> None:
+    path = place.write("revoked.txt", b"5\n6 CN=Root\n")
+    place.revocation = Revocation(revoked_serials=path)
+    loaded = place.load()
+    assert loaded.revoked_serials is not None
+    assert [line.serial for line in loaded.revoked_serials.lines] == [5, 6]
+    assert loaded.warnings == ()
+
+
+def test_a_file_of_revoked_serials_that_cannot_be_used_is_refused_with_its_line(place: Place) -> None:
+    path = place.directory / "revoked.txt"
+    place.revocation = Revocation(revoked_serials=path)
+    assert place.refusal() == (
+        f"{SOURCE}.revocation.revoked_serials: revoked.txt: cannot be read: No such file or directory"
+    )
+    place.write("revoked.txt", b"5\nFleet\n")
+    assert place.refusal() == (
+        f"{SOURCE}.revocation.revoked_serials: revoked.txt: "
+        'line 2: expected a serial number in hexadecimal digits, got "Fleet"'
+    )
+
+
+def test_an_issuer_that_is_no_client_ca_is_a_warning(place: Place) -> None:
+    path = place.write("revoked.txt", b"5 CN=root\n6 CN=Fleet CA\n7 CN=Fleet CA\n")
+    place.revocation = Revocation(revoked_serials=path)
+    [warning] = place.load().warnings
+    assert "revoked_serials" in warning
+    assert "line 2: no CA in client_ca is called CN=Fleet CA" in warning

@@ -118,6 +118,44 @@ def test_a_resumed_session_is_refused_before_a_byte_reaches_the_broker(
         until(lambda: resume(port, context, session)[:2] == (True, True), "the session to be good again")
 
 
+def test_a_line_in_the_file_of_revoked_serials_is_in_force_as_long_as_it_stands_there(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    serial, file = ca.issue("device"), tmp_path / "revoked.txt"
+    file.write_text("# nobody yet\n")
+    config, port = configure(tmp_path, ca, web, echo.port, revocation='revoked_serials = "revoked.txt"')
+    with Gateway(config, port) as gateway:
+        with client(port, ca) as connection:
+            with file.open("a") as opened:
+                opened.write(f"{serial} CN=Test Fleet CA\n")
+            end_of(connection)
+        gateway.wait_for("client disconnected", "reason=certificate_revoked", "CN=device")
+        assert is_refused(gateway, ca)
+        [listed] = json.loads(command("revoked", config, "--json").stdout)
+        assert (listed["serial"], listed["by"]) == (serial, f"{file} line 2")
+        said = command("unrevoke", config, "--cert", ca.cert("device"), code=1).stderr
+        assert f"is revoked by {file} line 2: take that line out; nothing is changed" in said
+        # A bad line changes nothing; it is told once, with where it is.
+        with file.open("a") as opened:
+            opened.write("device\n")
+        gateway.wait_for("revoked serials not read", f"{file}: line 3: expected a serial number")
+        assert is_refused(gateway, ca)
+        file.write_text("# taken back\n")
+        assert f"{file}: 0 more and 1 fewer" in command("refresh", config).stdout
+        until(lambda: welcome(port, ca), "the client to be welcome again")
+        file.write_text(f"0x{serial.lower()}\n")
+        gateway.wait_for("revoked serials read", "revoked=1", "more=1", count=2)
+    with Gateway(config, port) as gateway:
+        assert is_refused(gateway, ca)
+    file.write_text("device\n")
+    assert f"{file}: line 1: expected a serial number" in command("check", config, code=1).stderr
+    assert f"{file}: line 1: expected a serial number" in command("serve", config, code=1).stderr
+
+
+def welcome(port: int, ca: OpensslCa) -> bool:
+    return resume(port, tls_context(ca), None)[0]
+
+
 def test_refresh_brings_a_new_list_in_force_at_once(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
 ) -> None:

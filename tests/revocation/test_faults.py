@@ -27,6 +27,7 @@ from gateway.operations import Operations
 from gateway.revocation.authorities import Authorities
 from gateway.revocation.crl import VerifiedCrl, verify_crl
 from gateway.revocation.refresh import CrlRefresher, CrlSource
+from gateway.revocation.serials import SerialFiles
 from gateway.schedule import Limits, Schedule
 from gateway.status import Known, of_source
 from gateway.store import Restored, StateStore
@@ -90,7 +91,14 @@ class Scene:
         self.refresher = self.start()
         unused: Any = None
         self.operations = Operations(
-            unused, unused, lambda: [("list", self.refresher)], tuple, self.look, unused, now=self.now
+            unused,
+            unused,
+            SerialFiles([]),
+            lambda: [("list", self.refresher)],
+            tuple,
+            self.look,
+            unused,
+            now=self.now,
         )
 
     def start(self) -> CrlRefresher[VerifiedCrl]:
