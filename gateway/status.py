@@ -154,6 +154,12 @@ class Observer:
             if listener.stapling.enabled
             for server in material.certificates
         }
+        self._staple_required = {
+            names.fingerprint(server.leaf)
+            for listener, material in zip(config.listeners, materials, strict=True)
+            if listener.stapling.required
+            for server in material.certificates
+        }
 
     def look(self, at: Moment) -> Status:
         """How it is."""
@@ -192,24 +198,26 @@ class Observer:
     def _judge(self, at: Moment) -> tuple[list[str], list[str]]:
         """Why it is not ready, and what else is wrong.
 
-        A list is required where its clients are refused without it. A staple that was never
-        had is missed; one that has expired, only where its certificate demands one: a
+        A list is required where its clients are refused without it, a staple where its
+        certificate demands one, and for the first time where its listener waits for it: a
         responder's failure must not take a whole fleet of gateways out of service.
         """
         reasons: list[str] = [] if at.begun else ["starting: lists and staples are being fetched"]
         warnings: list[str] = []
         for known in at.sources:
             condition, state = _condition(known.state, at.now), known.state
+            told = f"{known.kind} {display_url(state.url)}"
+            if state.revoked:
+                warnings.append(f"{told}: the responder says that the certificate is revoked")
             if condition == "in force":
                 continue
-            url = display_url(state.url)
             if known.kind == "staple":
                 certificate = self._stapled.get(known.fingerprint)
-                hard = condition == "missing" or (certificate is not None and must_staple(certificate))
-                (reasons if hard else warnings).append(f"staple {url}: {condition}")
+                awaited = condition == "missing" and known.fingerprint in self._staple_required
+                hard = awaited or (certificate is not None and must_staple(certificate))
             else:
                 hard = state.url in self._required(state, at.now)
-                (reasons if hard else warnings).append(f"list {url}: {condition}")
+            (reasons if hard else warnings).append(f"{told}: {condition}")
         return reasons, warnings
 
     def _required(self, state: SourceState, now: float) -> set[str]:

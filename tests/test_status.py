@@ -29,7 +29,12 @@ LEAF = CA.issue("gateway").cert
 
 
 def observer(
-    *, leaf: x509.Certificate = LEAF, staples: bool = False, verify: Any = "required", **revocation: Any
+    *,
+    leaf: x509.Certificate = LEAF,
+    staples: bool = False,
+    required: bool = False,
+    verify: Any = "required",
+    **revocation: Any,
 ) -> Observer:
     """Of a gateway with one listener, whose lists come from A."""
     listener = Listener(
@@ -39,7 +44,7 @@ def observer(
         certificates=(Certificate(cert=Path("server.pem"), key=Path("server.key")),),
         verify=verify,
         revocation=Revocation(crl_urls=(A,), **revocation),
-        stapling=Stapling(enabled=staples),
+        stapling=Stapling(enabled=staples, required=required),
     )
     server = SimpleNamespace(leaf=leaf)
     material: Any = SimpleNamespace(certificates=(server,), client_cas=(CA.cert, CA.cert))
@@ -95,17 +100,36 @@ def test_a_list_that_was_learnt_is_a_warning() -> None:
     assert [each.learnt for each in found.sources] == [False, True]
 
 
-def test_a_staple_that_was_never_there_is_missed() -> None:
-    assert look(observer(staples=True), of_list(), of_staple(None)).reasons == (
-        "staple http://ocsp.example/: missing",
+STAPLE = "staple http://ocsp.example/"
+DEMANDING = CA.issue("gateway", must_staple=True).cert
+
+
+@pytest.mark.parametrize(("left", "condition"), [(None, "missing"), (-1, "expired")])
+def test_without_a_staple_it_is_ready(left: int | None, condition: str) -> None:
+    found = look(observer(staples=True), of_list(), of_staple(left))
+    assert (found.ready, found.warnings) == (True, (f"{STAPLE}: {condition}",))
+
+
+def test_a_listener_that_waits_for_a_staple_is_not_ready_before_it_had_one() -> None:
+    of = observer(staples=True, required=True)
+    assert look(of, of_list(), of_staple(None)).reasons == (f"{STAPLE}: missing",)
+    assert look(of, of_list(), of_staple(-1)).ready
+
+
+@pytest.mark.parametrize(("left", "condition"), [(None, "missing"), (-1, "expired")])
+def test_a_certificate_that_demands_a_staple_is_not_ready_without(left: int | None, condition: str) -> None:
+    of = observer(leaf=DEMANDING, staples=True)
+    assert look(of, of_list(), of_staple(left, DEMANDING)).reasons == (f"{STAPLE}: {condition}",)
+
+
+def test_a_revoked_certificate_is_warned_of_while_its_last_good_staple_is_in_force() -> None:
+    revoked = of_staple()
+    revoked.state.revoked = True
+    found = look(observer(staples=True), of_list(), revoked)
+    assert (found.ready, found.warnings) == (
+        True,
+        (f"{STAPLE}: the responder says that the certificate is revoked",),
     )
-
-
-def test_one_that_has_expired_is_missed_where_the_certificate_demands_it() -> None:
-    found = look(observer(staples=True), of_list(), of_staple(-1))
-    assert (found.ready, found.warnings) == (True, ("staple http://ocsp.example/: expired",))
-    leaf = CA.issue("gateway", must_staple=True).cert
-    assert not look(observer(leaf=leaf, staples=True), of_list(), of_staple(-1, leaf)).ready
 
 
 def test_passwords_are_not_told() -> None:
