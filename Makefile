@@ -109,10 +109,11 @@ $(KINDDIR)/%.o: csrc/%.c $(wildcard csrc/*.h)
 
 fuzz:
 	@mkdir -p $(CBUILD)
-	@for target in crl table certificate; do \
+	@for target in crl table certificate sni; do \
 	  mkdir -p $(CBUILD)/corpus-$$target; \
 	  clang -std=c11 -D_GNU_SOURCE -g -O1 -Icsrc -Icsrc/tests -fsanitize=fuzzer,address,undefined \
-	    csrc/fuzz/fuzz_$$target.c csrc/certificate.c csrc/crl_walk.c csrc/table_compile.c csrc/revoked.c -o $(CBUILD)/fuzz_$$target || exit 1; \
+	    csrc/fuzz/fuzz_$$target.c csrc/certificate.c csrc/crl_walk.c csrc/table_compile.c csrc/revoked.c \
+	    csrc/sni.c csrc/openssl_table.c -o $(CBUILD)/fuzz_$$target || exit 1; \
 	  $(CBUILD)/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 	    $(CBUILD)/corpus-$$target csrc/fuzz/corpus/$$target || exit 1; \
 	done

@@ -151,10 +151,22 @@ void gw_listener_arm(void *ssl_ctx, int mode);
 
 /* staple.h */
 typedef struct gw_staple gw_staple;
-gw_staple *gw_staple_new(uint64_t *counters);
+gw_staple *gw_staple_new(uint64_t *counters, const void *x509, gw_staple *next);
 void gw_staple_free(gw_staple *staple);
 void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t expires);
 int gw_staple_attach(gw_staple *staple, void *ssl_ctx);
+
+/* sni.h */
+typedef struct {
+  const char *name;
+  void *ssl_ctx;
+} gw_sni_name;
+typedef struct {
+  const gw_sni_name *names;
+  size_t count;
+} gw_sni;
+void *gw_sni_find(const gw_sni *sni, const char *host);
+void gw_sni_attach(const gw_sni *sni, void *ssl_ctx);
 
 /* conn.h */
 typedef struct gw_conn gw_conn;

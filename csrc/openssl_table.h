@@ -33,6 +33,11 @@ typedef struct bio_method_st BIO_METHOD;
   X(SSL_session_reused, int, (SSL *))                                                    \
   X(SSL_get_version, char *, (SSL *))                                                    \
   X(SSL_get_peer_certificate, X509 *, (SSL *))                                           \
+  X(SSL_get_certificate, X509 *, (SSL *))                                                \
+  X(SSL_get_servername, char *, (SSL *, int))                                            \
+  X(SSL_set_SSL_CTX, SSL_CTX *, (SSL *, SSL_CTX *))                                      \
+  X(SSL_CTX_set_cert_cb, void, (SSL_CTX *, int (*)(SSL *, void *), void *))              \
+  X(SSL_CTX_set_tlsext_servername_callback, void, (SSL_CTX *, int (*)(SSL *, int *, void *))) \
   X(SSL_get0_verified_chain, Cryptography_STACK_OF_X509 *, (SSL *))                      \
   X(sk_X509_num, int, (Cryptography_STACK_OF_X509 *))                                    \
   X(sk_X509_value, X509 *, (Cryptography_STACK_OF_X509 *, int))                          \
@@ -80,6 +85,7 @@ enum {
   GW_SSL_ERROR_ZERO_RETURN = 6,
   GW_SSL_TLSEXT_ERR_OK = 0,
   GW_SSL_TLSEXT_ERR_NOACK = 3,
+  GW_TLSEXT_NAMETYPE_host_name = 0,
   GW_X509_V_ERR_UNSPECIFIED = 1,
   GW_X509_V_ERR_UNABLE_TO_GET_CRL = 3,
   GW_X509_V_ERR_CRL_HAS_EXPIRED = 12,

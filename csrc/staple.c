@@ -10,16 +10,19 @@
 
 struct gw_staple {
   uint64_t *counters;
+  const void *x509;
+  gw_staple *next;
   pthread_mutex_t lock; /* of all below it */
   const uint8_t *der;   /* borrowed */
   int length;
   int64_t expires;
 };
 
-gw_staple *gw_staple_new(uint64_t *counters) {
+gw_staple *gw_staple_new(uint64_t *counters, const void *x509, gw_staple *next) {
   gw_staple *staple = calloc(1, sizeof *staple);
   if (staple != NULL) {
-    *staple = (gw_staple){.counters = counters, .lock = PTHREAD_MUTEX_INITIALIZER};
+    *staple =
+        (gw_staple){.counters = counters, .x509 = x509, .next = next, .lock = PTHREAD_MUTEX_INITIALIZER};
   }
   return staple;
 }
@@ -39,9 +42,17 @@ void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t ex
   (void)pthread_mutex_unlock(&staple->lock);
 }
 
-/* Called when a client has asked for a status (RFC 6066, section 8). OpenSSL owns what it is given: a copy. */
+/* Called when a client has asked for a status (RFC 6066, section 8) and the certificate has been chosen. OpenSSL owns
+ * what it is given: a copy. */
 static int on_status(SSL *ssl, void *argument) {
   gw_staple *staple = argument;
+  const X509 *chosen = gw_openssl.SSL_get_certificate(ssl);
+  while (staple != NULL && staple->x509 != chosen) {
+    staple = staple->next;
+  }
+  if (staple == NULL) {
+    return GW_SSL_TLSEXT_ERR_NOACK;
+  }
   unsigned char *copy = NULL;
   int given = 0;
   (void)pthread_mutex_lock(&staple->lock);

@@ -26,7 +26,6 @@ from gateway.config.material import load_token
 from gateway.errors import ConfigError
 from gateway.log import get_logger
 from gateway.metrics import Counters
-from gateway.names import fingerprint
 from gateway.tls import openssl
 from gateway.tls.context import make_context
 
@@ -90,7 +89,6 @@ class Supervisor:
             publish.bind(self._run_directory, commands.SOCKET_NAME)
         )
         admin = self._bind_admin()
-        fingerprints = [fingerprint(material.certificates[0].leaf) for material in materials]
 
         def be_control() -> None:
             os.nice(_CONTROL_NICENESS)
@@ -110,7 +108,6 @@ class Supervisor:
                     config=config,
                     run_directory=self._run_directory,
                     servers=servers,
-                    fingerprints=fingerprints,
                     sockets=sockets[index],
                     counters=counters,
                 )

@@ -67,8 +67,6 @@ class Post:
     run_directory: Path
     servers: Sequence[ServerContext]
     """One per listener, in the configuration's order."""
-    fingerprints: Sequence[str]
-    """Of each listener's certificate: the key of its staple."""
     sockets: Sequence[Sequence[socket.socket]]
     """This worker's own listening sockets, per listener."""
     counters: Counters
@@ -103,12 +101,13 @@ class Worker:
         self._refused = 0
         """Connections whose broker refused, and that look for another one."""
         self._staples: dict[str, list[StapleSlot]] = {}
+        """By the fingerprint of their certificate."""
         self._doors = [self._open_door(number) for number in range(len(post.config.listeners))]
 
     def _open_door(self, number: int) -> session.Door:
         post, listener = self._post, self._post.config.listeners[number]
         check, on_unavailable, grace = policy.rules(listener.revocation)
-        rules, slot = context.enter_process(
+        rules, slots = context.enter_process(
             post.servers[number],
             self._world,
             check=check,
@@ -118,7 +117,8 @@ class Worker:
             counters=self._page,
             gauge=gauge_index(number),
         )
-        self._staples.setdefault(post.fingerprints[number], []).append(slot)
+        for key, slot in slots:
+            self._staples.setdefault(key, []).append(slot)
         upstream = Upstream(listener.upstreams)
         front = Front(rules, post.servers[number].address, listener.handshake_timeout)
         if upstream.numeric and listener.proxy_protocol == "off":

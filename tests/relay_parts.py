@@ -246,7 +246,7 @@ class Gate:
         self.counters = Counters(1, 1)
         page = self.counters.pages[0]
         self.world = World(page)
-        self.listener, self._slot = context.enter_process(
+        self.listener, self._slots = context.enter_process(
             self.server,
             self.world,
             check=Check.CHAIN,

@@ -187,12 +187,6 @@ def ca_file_missing(place: Place) -> tuple[str, ...]:
     return "gateway.toml: listeners[0].client_ca: expected a file of CA certificates", "got nothing"
 
 
-def several_certificates(place: Place) -> tuple[str, ...]:
-    pair = '{ cert = "server.pem", key = "server.key" }'
-    place.replace(pair, f"{pair}, {pair}")
-    return "gateway.toml: listeners[0].certificates:", "not supported yet"
-
-
 def proxy_protocol(place: Place) -> tuple[str, ...]:
     place.replace('proxy_protocol = "off"', 'proxy_protocol = "v1"\nproxy_protocol_certificate = true')
     return "gateway.toml: listeners[0].proxy_protocol_certificate:", 'proxy_protocol is "v1"'
@@ -250,7 +244,6 @@ MISTAKES = [
     key_of_another_certificate,
     ca_file_without_a_ca,
     ca_file_missing,
-    several_certificates,
     proxy_protocol,
     stapling_without_the_issuer,
     state_dir_is_a_file,

@@ -46,7 +46,6 @@ def post(workers: int = 1) -> Post:
         config=Config(listeners=()),
         run_directory=Path("/nonexistent"),
         servers=(),
-        fingerprints=(),
         sockets=(),
         counters=Counters(workers, 1),
     )

@@ -41,9 +41,10 @@ static inline void add_extension(X509 *certificate, int nid, const char *value) 
   X509_EXTENSION_free(extension);
 }
 
-/* identity_make signs a certificate by |issuer|, or by itself where that is NULL. */
-static inline identity identity_make(const char *name, const char *serial, const identity *issuer, int is_ca) {
-  identity made = {EVP_EC_gen("P-256"), X509_new()};
+/* identity_with_key signs a certificate of |key|, which becomes its own, by |issuer|, or by itself where that is NULL. */
+static inline identity identity_with_key(const char *name, const char *serial, const identity *issuer, int is_ca,
+                                         EVP_PKEY *key) {
+  identity made = {key, X509_new()};
   CHECK(made.key != NULL && made.certificate != NULL && X509_set_version(made.certificate, 2) == 1);
   set_serial(X509_get_serialNumber(made.certificate), serial);
   CHECK(X509_gmtime_adj(X509_getm_notBefore(made.certificate), -3600) != NULL);
@@ -58,6 +59,11 @@ static inline identity identity_make(const char *name, const char *serial, const
   }
   CHECK(X509_sign(made.certificate, issuer == NULL ? made.key : issuer->key, EVP_sha256()) > 0);
   return made;
+}
+
+/* identity_make does so with a key of P-256. */
+static inline identity identity_make(const char *name, const char *serial, const identity *issuer, int is_ca) {
+  return identity_with_key(name, serial, issuer, is_ca, EVP_EC_gen("P-256"));
 }
 
 /* serials that a list holds; the end is NULL. */

@@ -22,6 +22,9 @@ static long gw_test_status_arg(SSL_CTX *ctx, void *argument) {
 static long gw_test_status_response(SSL *ssl, unsigned char *response, int length) {
   return SSL_set_tlsext_status_ocsp_resp(ssl, response, length);
 }
+static void gw_test_servername_cb(SSL_CTX *ctx, int (*callback)(SSL *, int *, void *)) {
+  (void)SSL_CTX_set_tlsext_servername_callback(ctx, callback);
+}
 static int gw_test_x509_num(const STACK_OF(X509) *chain) { return sk_X509_num(chain); }
 static X509 *gw_test_x509_value(const STACK_OF(X509) *chain, int index) { return sk_X509_value(chain, index); }
 
@@ -33,6 +36,7 @@ static X509 *gw_test_x509_value(const STACK_OF(X509) *chain, int index) { return
 #undef SSL_CTX_set_tlsext_status_cb
 #undef SSL_CTX_set_tlsext_status_arg
 #undef SSL_set_tlsext_status_ocsp_resp
+#undef SSL_CTX_set_tlsext_servername_callback
 #define OPENSSL_malloc gw_test_malloc
 #define OPENSSL_free gw_test_free
 #define BIO_get_mem_data gw_test_get_mem_data
@@ -41,6 +45,7 @@ static X509 *gw_test_x509_value(const STACK_OF(X509) *chain, int index) { return
 #define SSL_CTX_set_tlsext_status_cb gw_test_status_cb
 #define SSL_CTX_set_tlsext_status_arg gw_test_status_arg
 #define SSL_set_tlsext_status_ocsp_resp gw_test_status_response
+#define SSL_CTX_set_tlsext_servername_callback gw_test_servername_cb
 
 void use_system_openssl(void) {
   const gw_openssl_slot *slot = gw_openssl_slots;

@@ -1,5 +1,6 @@
 /* What a client that asks for a certificate status is given (RFC 6066, section 8). */
 #include <openssl/ocsp.h>
+#include <openssl/rsa.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -12,11 +13,13 @@ static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 typedef struct {
   gateway door;
   gw_staple *slot;
+  const char *verified; /* the signatures that clients can, NULL for all */
 } stage;
 
 static void open_stage(stage *on) {
   gateway_open(&on->door, (gw_rules){.check = GW_CHECK_OFF}, SSL_VERIFY_NONE);
-  on->slot = gw_staple_new(on->door.counters);
+  on->verified = NULL;
+  on->slot = gw_staple_new(on->door.counters, on->door.server.certificate, NULL);
   CHECK(on->slot != NULL && gw_staple_attach(on->slot, on->door.context) == 1);
 }
 
@@ -50,6 +53,7 @@ static void put(stage *on, const response *answer, int64_t seconds) {
 static int given(stage *on, int version, int asks, const response *expected) {
   client end;
   client_open(&end, &on->door, version, NULL, NULL);
+  CHECK(on->verified == NULL || SSL_set1_sigalgs_list(end.ssl, on->verified) == 1);
   if (asks) {
     CHECK(SSL_set_tlsext_status_type(end.ssl, TLSEXT_STATUSTYPE_ocsp) == 1);
   }
@@ -137,6 +141,39 @@ static void what_was_replaced_may_be_released_and_so_may_what_was_given(void) {
   close_stage(&on);
 }
 
+/* Two certificates in one context, of two kinds of key: each has a slot, and a client of the one gets nothing of the
+ * other, nor of one that is in another context. */
+static void a_certificate_is_given_the_response_of_its_own_slot(void) {
+  static const char *const VERIFIED[] = {"ECDSA+SHA256", "RSA-PSS+SHA256:RSA+SHA256"};
+  for (int i = 0; i < 2; i++) {
+    stage on;
+    open_stage(&on);
+    EVP_PKEY *key = EVP_RSA_gen(2048);
+    identity other = identity_with_key("other", "05", &on.door.root, 0, key);
+    CHECK(SSL_CTX_use_certificate(on.door.context, other.certificate) == 1);
+    CHECK(SSL_CTX_use_PrivateKey(on.door.context, other.key) == 1);
+    gw_staple *elsewhere = gw_staple_new(on.door.counters, on.door.root.certificate, on.slot);
+    gw_staple *first = gw_staple_new(on.door.counters, other.certificate, elsewhere);
+    CHECK(elsewhere != NULL && first != NULL && gw_staple_attach(first, on.door.context) == 1);
+    response answers[] = {response_make(OCSP_RESPONSE_STATUS_TRYLATER), response_make(OCSP_RESPONSE_STATUS_UNAUTHORIZED)};
+    gw_staple_set(elsewhere, answers[0].der, (int)answers[0].length, time(NULL) + 3600);
+    on.verified = VERIFIED[0];
+    CHECK(given(&on, VERSIONS[i], 1, NULL));
+    put(&on, &answers[0], 3600);
+    CHECK(given(&on, VERSIONS[i], 1, &answers[0]));
+    on.verified = VERIFIED[1];
+    CHECK(given(&on, VERSIONS[i], 1, NULL));
+    gw_staple_set(first, answers[1].der, (int)answers[1].length, time(NULL) + 3600);
+    CHECK(given(&on, VERSIONS[i], 1, &answers[1]));
+    OPENSSL_free(answers[0].der);
+    OPENSSL_free(answers[1].der);
+    gw_staple_free(first);
+    gw_staple_free(elsewhere);
+    identity_free(&other);
+    close_stage(&on);
+  }
+}
+
 typedef struct {
   stage on;
   response answers[2];
@@ -188,6 +225,7 @@ int main(void) {
   RUN(an_empty_slot_staples_nothing_and_lets_the_handshake_be);
   RUN(an_expired_response_is_not_stapled);
   RUN(a_new_response_takes_the_place_of_the_old_one);
+  RUN(a_certificate_is_given_the_response_of_its_own_slot);
   RUN(what_was_replaced_may_be_released_and_so_may_what_was_given);
   RUN(responses_are_swapped_under_running_handshakes);
   return 0;

@@ -1,19 +1,31 @@
-"""The certificates that a listener presents."""
+"""The certificates that a listener presents, and which of them to whom. No I/O.
+
+A client names the host that it wants (RFC 6066, section 3) and the signatures that
+it can verify. For each name there is a choice: at most one certificate for each kind
+of key, from which OpenSSL takes one that the client can verify. A name is first of
+the certificates that have it as it stands, then of those with a wildcard for it.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    from cryptography import x509
+    from collections.abc import Iterable, Iterator, Sequence
 
 PrivateKey = (
     ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 )
 """The keys that a TLS 1.2 or 1.3 server can sign with."""
+
+# A wildcard is the whole of the leftmost label (RFC 9525, section 6.3); underscores are in use.
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 @dataclass(frozen=True)
@@ -33,3 +45,85 @@ class ServerCertificate:
     def leaf(self) -> x509.Certificate:
         """The certificate itself."""
         return self.chain[0]
+
+    @property
+    def kind(self) -> str:
+        """Of its key; a client has one certificate of each kind to take from."""
+        match self.private_key:
+            case ec.EllipticCurvePrivateKey():
+                return "ECDSA"
+            case rsa.RSAPrivateKey():
+                return "RSA"
+            case ed25519.Ed25519PrivateKey():
+                return "Ed25519"
+            case ed448.Ed448PrivateKey():
+                return "Ed448"
+
+
+Choice = tuple[ServerCertificate, ...]
+"""Certificates of which one is presented, each of another kind."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """Who is presented what: `choices` by name, `default` where a client names none or an unknown one.
+
+    Names are lower case, without a dot at their end; "*.example.com" is for every name
+    that has one label more than example.com, unless it is there itself. `contested`
+    has the names of which several certificates of one kind could be presented, with
+    these; the first one is.
+    """
+
+    default: Choice
+    choices: dict[str, Choice]
+    contested: dict[str, tuple[ServerCertificate, ...]]
+
+
+def present(certificates: Sequence[ServerCertificate]) -> Presentation:
+    """Who is presented which of `certificates`; where several could be, the first is."""
+    named: dict[str, list[ServerCertificate]] = {}
+    for certificate in certificates:
+        for name in dict.fromkeys(server_names(certificate.leaf)):
+            named.setdefault(name, []).append(certificate)
+    choices = {
+        name: _one_of_each_kind([*those, *named.get(_wildcard_for(name), ())])
+        for name, those in named.items()
+    }
+    first = certificates[0]
+    of_first = next((choices[name] for name in server_names(first.leaf)), (first,))
+    contested = {
+        name: twice
+        for name, those in named.items()
+        if (twice := tuple(one for one in those if sum(other.kind == one.kind for other in those) > 1))
+    }
+    return Presentation(of_first, choices, contested)
+
+
+def server_names(certificate: x509.Certificate) -> Iterator[str]:
+    """The host names that it is for: its dNSNames, or its common name where it has none, as older clients do.
+
+    What is no host name is left out; addresses are not asked for by name (RFC 6066, section 3).
+    """
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = extension.value.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        found = []
+    if not found:
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        found = [value for name in common if isinstance(value := name.value, str)]
+    for name in found:
+        host = name.lower().removesuffix(".")
+        if _HOST.fullmatch(host):
+            yield host
+
+
+def _wildcard_for(name: str) -> str:
+    return f"*.{name.partition('.')[2]}"
+
+
+def _one_of_each_kind(certificates: Iterable[ServerCertificate]) -> Choice:
+    chosen: dict[str, ServerCertificate] = {}
+    for certificate in certificates:
+        chosen.setdefault(certificate.kind, certificate)
+    return tuple(chosen.values())

@@ -149,11 +149,6 @@ def _listener(listener: Listener) -> Iterator[Finding]:
     for i, upstream in enumerate(listener.upstreams):
         if not upstream.host and not upstream.path:
             yield f"upstreams[{i}]", f"expected a host to connect to, got {show(str(upstream))}"
-    if len(listener.certificates) > 1:
-        yield (
-            "certificates",
-            f"more than one certificate is not supported yet, got {len(listener.certificates)}",
-        )
     if listener.verify != "none" and listener.client_ca is None:
         yield (
             "client_ca",

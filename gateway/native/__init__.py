@@ -8,6 +8,7 @@ specification of each function.
 """
 
 from gateway.native.binding import Check, End, OnUnavailable, Step, Subjects, VerdictKind, ffi, lib
+from gateway.native.certificates import ServerNames, StapleSlot
 from gateway.native.connection import (
     Arrival,
     Conn,
@@ -32,7 +33,6 @@ from gateway.native.verify import (
     ALL_REASONS,
     Cover,
     Listener,
-    StapleSlot,
     Verdict,
     World,
     arm_verification,
@@ -57,6 +57,7 @@ __all__ = [
     "Relay",
     "RelayEvent",
     "Section",
+    "ServerNames",
     "StapleSlot",
     "Step",
     "Subjects",

@@ -1,4 +1,4 @@
-"""What decides in a handshake: tables in force, rules, staples (csrc/world.h, verify.h, staple.h)."""
+"""What decides in a handshake: tables in force and rules (csrc/world.h, verify.h)."""
 
 from __future__ import annotations
 
@@ -175,27 +175,6 @@ class Listener:
 def arm_verification(ssl_ctx: int, mode: int) -> None:
     """Set the extension's verify callback on the SSL_CTX at this address, with `mode` (SSL_VERIFY_…)."""
     lib.gw_listener_arm(ffi.cast("void *", ssl_ctx), mode)
-
-
-class StapleSlot:
-    """The OCSP response that the contexts it is attached to staple (RFC 6066, section 8)."""
-
-    def __init__(self, counters: mmap | None = None) -> None:
-        self._counters = counters
-        self._octets: Any = None
-        page = ffi.NULL if counters is None else ffi.cast("uint64_t *", ffi.from_buffer(counters))
-        self.pointer = owned(lib.gw_staple_new(page), lib.gw_staple_free)
-
-    def attach(self, ssl_ctx: int) -> None:
-        """Make the SSL_CTX at this address staple from here; the slot must outlive it."""
-        if not lib.gw_staple_attach(self.pointer, ffi.cast("void *", ssl_ctx)):
-            raise GatewayError("OpenSSL refused the OCSP status callback")
-
-    def set(self, der: bytes, expires: int) -> None:
-        """Staple `der` until `expires` (seconds since 1970); empty bytes for none."""
-        octets = ffi.from_buffer(der)
-        lib.gw_staple_set(self.pointer, octets, len(der), expires)
-        self._octets = octets  # C borrows them until it has others
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,17 @@
 
 They are made before the fork, so that all workers share the ticket keys and a
 session resumes on any of them; what is of one process (the tables in force, the
-rules bound to them, the staple) is attached after the fork, by `enter_process`.
+rules bound to them, the staples) is attached after the fork, by `enter_process`.
+
+A listener has a context for each choice of certificates, alike in all else: a
+handshake begins in the first, and goes on in the one of the name that the client
+asks for (csrc/sni.h).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,18 +21,20 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
 from gateway import native
+from gateway.config.certificates import present
 from gateway.config.rules import RuleError
 from gateway.errors import ConfigError, GatewayError
+from gateway.names import fingerprint
 from gateway.signature import certificate_fault
 from gateway.tls import openssl, options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from mmap import mmap
 
     from cryptography import x509
 
-    from gateway.config.certificates import ServerCertificate
+    from gateway.config.certificates import Choice, ServerCertificate
     from gateway.config.model import Listener
 
 
@@ -40,16 +47,39 @@ class TrustedCa:
 
 
 @dataclass(frozen=True)
-class ServerContext:
-    """One listener's SSL_CTX and the client CAs in its store."""
+class Presenting:
+    """An SSL_CTX with the certificates that it presents: the addresses of their X509s, by fingerprint."""
 
     context: SSL.Context
-    client_cas: tuple[TrustedCa, ...]
+    certificates: Mapping[str, int]
 
     @property
     def address(self) -> int:
         """The SSL_CTX, as the extension takes it."""
         return openssl.context_address(self.context)
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """One listener's SSL_CTXs, the client CAs in the store of each, and who is presented which.
+
+    It has to live as long as handshakes that began in it.
+    """
+
+    presenting: tuple[Presenting, ...]
+    client_cas: tuple[TrustedCa, ...]
+    names: native.ServerNames | None
+    """None where every client is presented the same."""
+
+    @property
+    def context(self) -> SSL.Context:
+        """The one that handshakes begin in."""
+        return self.presenting[0].context
+
+    @property
+    def address(self) -> int:
+        """That one, as the extension takes it."""
+        return self.presenting[0].address
 
 
 def make_context(
@@ -58,11 +88,36 @@ def make_context(
     certificates: Sequence[ServerCertificate],
     client_cas: Sequence[x509.Certificate],
 ) -> ServerContext:
-    """Build the context of `listener`, which presents the first of `certificates`.
+    """Build the contexts of `listener`.
 
     Raises:
-        ConfigError: OpenSSL does not take the certificate, the key, a CA or an option.
+        ConfigError: OpenSSL does not take a certificate, a key, a CA or an option.
     """
+    presentation = present(certificates)
+    # A CA that stands twice in the file is stored once, and only the stored
+    # object is ever met in a chain, whichever context it was verified in.
+    cas = tuple(TrustedCa(ca, X509.from_cryptography(ca)) for ca in dict.fromkeys(client_cas))
+    made: dict[Choice, Presenting] = {}
+    for choice in dict.fromkeys((presentation.default, *presentation.choices.values())):
+        context = _without_certificate(listener, cas)
+        try:
+            addresses = {fingerprint(one.leaf): _add(context, one) for one in choice}
+        except SSL.Error as exc:
+            raise ConfigError(
+                f"listener {listener.name}: OpenSSL does not accept its certificates: {exc}"
+            ) from exc
+        made[choice] = Presenting(context, addresses)
+    names = None
+    if len(made) > 1:
+        names = native.ServerNames(
+            {name: made[choice].address for name, choice in presentation.choices.items()}
+        )
+        names.attach(made[presentation.default].address)
+    return ServerContext(tuple(made.values()), cas, names)
+
+
+def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Context:
+    """A context with all that those of `listener` have in common."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     try:
         options.apply(context, listener)
@@ -71,23 +126,18 @@ def make_context(
     # An idle connection then holds no record buffers; partial writes and moving
     # buffers, which the relay relies on, are pyOpenSSL's own defaults.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    try:
-        context.use_certificate(certificates[0].leaf)
-        for issuer in certificates[0].chain[1:]:
-            context.add_extra_chain_cert(issuer)
-        context.use_privatekey(certificates[0].private_key)
-        context.check_privatekey()
-        cas = _trust(context, client_cas)
-    except SSL.Error as exc:
-        raise ConfigError(
-            f"listener {listener.name}: OpenSSL does not accept its certificates: {exc}"
-        ) from exc
+    store = context.get_cert_store()
+    if store is None:
+        raise ConfigError("OpenSSL gave a context without a certificate store")
+    for ca in cas:
+        store.add_cert(ca.stored)
+        context.add_client_ca(ca.certificate)
 
     # Sessions live in tickets alone: any worker can open one, none keeps a cache.
     # The id context ties a ticket to this listener and these CAs: a session must
     # not carry a client past another listener's trust (CVE-2015-0209 and others).
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_session_id(_session_id_context(listener, client_cas))
+    context.set_session_id(_session_id_context(listener, [ca.certificate for ca in cas]))
 
     mode = {
         "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
@@ -95,7 +145,18 @@ def make_context(
         "none": SSL.VERIFY_NONE,
     }[listener.verify]
     native.arm_verification(openssl.context_address(context), mode)
-    return ServerContext(context, cas)
+    return context
+
+
+def _add(context: SSL.Context, certificate: ServerCertificate) -> int:
+    """Add a certificate to those that `context` presents; returns the address of its X509 there."""
+    # Only a file gives a certificate a chain of its own: what add_extra_chain_cert adds is sent with all.
+    with os.fdopen(os.memfd_create("chain"), "wb", buffering=0) as file:
+        file.write(b"".join(one.public_bytes(Encoding.PEM) for one in certificate.chain))
+        context.use_certificate_chain_file(f"/proc/self/fd/{file.fileno()}")
+    context.use_privatekey(certificate.private_key)
+    context.check_privatekey()
+    return openssl.added_certificate_address(context)
 
 
 def enter_process(
@@ -108,8 +169,12 @@ def enter_process(
     disconnect_revoked: bool,
     counters: mmap,
     gauge: int,
-) -> tuple[native.Listener, native.StapleSlot]:
-    """Bind a context to this process's tables and staples; after the fork, before the first connection."""
+) -> tuple[native.Listener, list[tuple[str, native.StapleSlot]]]:
+    """Bind contexts to this process's tables and staples; after the fork, before the first connection.
+
+    Returns the listener's rules, and with the fingerprint of its certificate an empty
+    slot for the staple of each, in each context.
+    """
     listener = native.Listener(
         world,
         check,
@@ -122,9 +187,15 @@ def enter_process(
         listener.add_ca(
             openssl.certificate_address(ca.stored), parent=_issuer_index(ca.certificate, server.client_cas)
         )
-    slot = native.StapleSlot(counters)
-    slot.attach(server.address)
-    return listener, slot
+    slots: list[tuple[str, native.StapleSlot]] = []
+    for one in server.presenting:
+        slot = None
+        for key, x509_address in one.certificates.items():
+            slot = native.StapleSlot(x509_address, counters, another=slot)
+            slots.append((key, slot))
+        if slot is not None:
+            slot.attach(one.address)
+    return listener, slots
 
 
 def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x509.Certificate) -> bool:
@@ -143,21 +214,6 @@ def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x50
         return False
     known.append(learnt)
     return True
-
-
-def _trust(context: SSL.Context, cas: Sequence[x509.Certificate]) -> tuple[TrustedCa, ...]:
-    store = context.get_cert_store()
-    if store is None:
-        raise ConfigError("OpenSSL gave a context without a certificate store")
-    trusted = []
-    # A CA that stands twice in the file is stored once, and only the stored
-    # object is ever met in a chain.
-    for certificate in dict.fromkeys(cas):
-        stored = X509.from_cryptography(certificate)
-        store.add_cert(stored)
-        context.add_client_ca(certificate)
-        trusted.append(TrustedCa(certificate, stored))
-    return tuple(trusted)
 
 
 def _session_id_context(listener: Listener, cas: Sequence[x509.Certificate]) -> bytes:

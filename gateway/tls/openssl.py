@@ -2,8 +2,8 @@
 
 The extension links no OpenSSL (see csrc/openssl_table.h): `install` hands it the
 address of each function it needs, after comparing the C type that the binding
-declares with the one the extension was compiled for. `context_address` and
-`certificate_address` give the addresses of pyOpenSSL's objects.
+declares with the one the extension was compiled for. The functions named
+…_address give those of pyOpenSSL's objects and of what they hold.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _CONSTANTS = {
     "SSL_ERROR_ZERO_RETURN": 6,
     "SSL_TLSEXT_ERR_OK": 0,
     "SSL_TLSEXT_ERR_NOACK": 3,
+    "TLSEXT_NAMETYPE_host_name": 0,
     "X509_V_ERR_UNSPECIFIED": 1,
     "X509_V_ERR_UNABLE_TO_GET_CRL": 3,
     "X509_V_ERR_CRL_HAS_EXPIRED": 12,
@@ -86,6 +87,20 @@ def context_address(context: Context) -> int:
 def certificate_address(certificate: X509) -> int:
     """The address of a pyOpenSSL certificate's X509, which lives as long as `certificate`."""
     return int(_binding.ffi.cast("uintptr_t", certificate._x509))  # noqa: SLF001 - likewise
+
+
+def added_certificate_address(context: Context) -> int:
+    """The address of the X509 that was added last to those that `context` presents; it lives as long.
+
+    Raises:
+        UnsupportedOpenSSLError: OpenSSL does not say.
+    """
+    connection = _binding.lib.SSL_new(context._context)  # noqa: SLF001 - likewise
+    address = int(_binding.ffi.cast("uintptr_t", _binding.lib.SSL_get_certificate(connection)))
+    _binding.lib.SSL_free(connection)
+    if not address:
+        raise _unsupported("its SSL_get_certificate knows no certificate")
+    return address
 
 
 def set_groups(context: Context, groups: str) -> bool:

@@ -407,10 +407,6 @@ CASES = [
         changed('proxy_protocol = "off"', "proxy_protocol = []"),
         'listeners[0].proxy_protocol: expected "off", "v1" or "v2", got an empty array',
     ),
-    (
-        changed(CERTIFICATES, 'certificates = [{ cert = "a", key = "b" }, { cert = "c", key = "d" }]'),
-        "listeners[0].certificates: more than one certificate is not supported yet, got 2",
-    ),
     # TOML
     ("workers = = 2", "expected TOML: Invalid value (at line 1, column 11)"),
     ("\n[[listeners]]\nname = 'x", 'expected TOML: Expected "\'" (at end of document)'),
