@@ -88,12 +88,23 @@ def test_a_revoked_ca_refuses_whom_it_has_issued(desk: Desk, root: Authority, su
     assert told(result, "verdict") == ["refused: certificate_revoked (depth 1)"]
 
 
-def test_what_its_signer_loses_by_being_revoked_is_told(desk: Desk, root: Authority, sub: Authority) -> None:
-    desk.replace("[listeners.revocation]", '[listeners.revocation]\ncheck = "leaf"')
+@pytest.mark.parametrize(
+    ("policy", "verdict"),
+    [
+        ("reject", "refused: no_list"),
+        ("accept", 'let in unchecked, because on_unavailable is "accept": no_list'),
+    ],
+)
+def test_what_its_signer_loses_by_being_revoked_is_told(
+    desk: Desk, root: Authority, sub: Authority, policy: str, verdict: str
+) -> None:
+    section = "[listeners.revocation]"
+    desk.replace(section, f'{section}\ncheck = "leaf"\non_unavailable = "{policy}"')
     desk.keep(root.crl([Revoked(sub.serial)]))
-    desk.keep(sub.crl(), POINT, learnt=True)
-    result = desk.ask(sub.issue("device"))
-    assert told(result, "verdict") == ["refused: no_list"]
+    client = sub.issue("device")
+    desk.keep(sub.crl([Revoked(client.serial)]), POINT, learnt=True)
+    result = desk.ask(client)
+    assert told(result, "verdict") == [verdict]
     (note,) = told(result, "note")
     assert note.startswith("the list of CN=Sub does not count: revoked on the path of its signer")
 
