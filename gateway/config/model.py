@@ -29,6 +29,7 @@ Name = Annotated[
 ]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="a whole number of at least 1")]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
+Depth = Annotated[int, msgspec.Meta(ge=0, le=100, description="a whole number from 0 to 100")]
 Rate = Annotated[float, msgspec.Meta(gt=0, description="a number above 0")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1, description="a number from 0 to 1")]
 AtLeastOne = msgspec.Meta(min_length=1)
@@ -126,6 +127,8 @@ class Listener(_Frozen, frozen=True):
     certificates: Annotated[tuple[Certificate, ...], AtLeastOne]
     client_ca: Path | None = None
     verify: Literal["required", "optional", "none"] = "required"
+    client_ca_names: bool = True
+    verify_depth: Depth = 10
     tls_versions: Annotated[tuple[TlsVersion, ...], AtLeastOne] = ("1.2", "1.3")
     # AES-128 first: AES-256 hashes with SHA-384, which costs a handshake about 3 %.
     ciphers: Names = (
@@ -138,6 +141,8 @@ class Listener(_Frozen, frozen=True):
     )
     ciphersuites: Names = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_256_GCM_SHA384")
     groups: Names = ("X25519MLKEM768", "X25519", "P-256", "P-384")
+    session_tickets: bool = True
+    session_lifetime: Duration = Duration(7200)
     handshake_timeout: Duration = Duration(15)
     max_connections: Count = 100_000
     max_conn_rate: Rate | None = None

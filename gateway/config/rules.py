@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from gateway.config.model import Address, Admin, Config, Listener
 
+_WEEK = 7 * 86_400
+
 Finding = tuple[str, str]
 """A key path and what is wrong with it."""
 
@@ -154,6 +156,7 @@ def _listener(listener: Listener) -> Iterator[Finding]:
             "client_ca",
             f'expected a file of CA certificates, because verify is "{listener.verify}"; got nothing',
         )
+    yield from _tls(listener)
     yield from _above_zero("handshake_timeout", listener.handshake_timeout)
     if listener.max_conn_rate is not None and not math.isfinite(listener.max_conn_rate):
         yield "max_conn_rate", f"expected a number above 0, got {listener.max_conn_rate}"
@@ -173,6 +176,13 @@ def _listener(listener: Listener) -> Iterator[Finding]:
         )
     yield from _above_zero("stapling.refresh_interval", listener.stapling.refresh_interval)
     yield from _above_zero("stapling.http_timeout", listener.stapling.http_timeout)
+
+
+def _tls(listener: Listener) -> Iterator[Finding]:
+    # A week is the longest that a client may keep a ticket (RFC 8446, section 4.6.1).
+    if not 1 <= listener.session_lifetime <= _WEEK or listener.session_lifetime % 1:
+        got = format_duration(listener.session_lifetime)
+        yield "session_lifetime", f'expected whole seconds from "1s" to "7d", got "{got}"'
 
 
 def _networks(path: str, networks: tuple[str, ...]) -> Iterator[Finding]:

@@ -131,12 +131,11 @@ def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Co
         raise ConfigError("OpenSSL gave a context without a certificate store")
     for ca in cas:
         store.add_cert(ca.stored)
-        context.add_client_ca(ca.certificate)
+        if listener.client_ca_names:
+            context.add_client_ca(ca.certificate)
 
-    # Sessions live in tickets alone: any worker can open one, none keeps a cache.
     # The id context ties a ticket to this listener and these CAs: a session must
     # not carry a client past another listener's trust (CVE-2015-0209 and others).
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(_session_id_context(listener, [ca.certificate for ca in cas]))
 
     mode = {
@@ -217,7 +216,8 @@ def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x50
 
 
 def _session_id_context(listener: Listener, cas: Sequence[x509.Certificate]) -> bytes:
-    digest = hashlib.sha256(f"{listener.name}\0{listener.verify}\0".encode())
+    rules = (listener.name, listener.verify, listener.verify_depth)
+    digest = hashlib.sha256(repr(rules).encode())
     for certificate in cas:
         digest.update(certificate.public_bytes(Encoding.DER))
     return digest.digest()

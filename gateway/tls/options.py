@@ -57,6 +57,12 @@ def apply(context: SSL.Context, listener: Listener) -> None:
     context.set_options(
         SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | _PRIORITIZE_CHACHA
     )
+    if not listener.session_tickets:
+        context.set_options(SSL.OP_NO_TICKET)
+    # Sessions live in tickets alone: any worker can open one, none keeps a cache.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_timeout(int(listener.session_lifetime))
+    context.set_verify_depth(listener.verify_depth)
     _refuse_unknown("ciphers", "a cipher suite of TLS 1.2", listener.ciphers, _tls12_ciphers())
     context.set_cipher_list(":".join(listener.ciphers).encode())
     _refuse_unknown("ciphersuites", "a cipher suite of TLS 1.3", listener.ciphersuites, _TLS13_CIPHERSUITES)

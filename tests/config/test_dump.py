@@ -92,6 +92,10 @@ def configs(draw: st.DrawFn) -> Config:
             ciphers=draw(NAMES),
             ciphersuites=draw(NAMES),
             groups=draw(NAMES),
+            client_ca_names=draw(st.booleans()),
+            verify_depth=draw(st.integers(0, 100)),
+            session_tickets=draw(st.booleans()),
+            session_lifetime=Duration(draw(st.integers(1, 7 * 86_400))),
             handshake_timeout=draw(durations(1)),
             max_connections=draw(st.integers(1, 2**31 - 1)),
             max_conn_rate=draw(

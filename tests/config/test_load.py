@@ -214,6 +214,21 @@ CASES = [
     ),
     (changed(URLS, "crl_urls = [3]"), "listeners[0].revocation.crl_urls[0]: expected a string, got 3"),
     # numbers
+    (
+        changed(NAME, f"{NAME}\nverify_depth = -1"),
+        "listeners[0].verify_depth: expected a whole number from 0 to 100, got -1",
+    ),
+    (
+        changed(NAME, f"{NAME}\nverify_depth = 101"),
+        "listeners[0].verify_depth: expected a whole number from 0 to 100, got 101",
+    ),
+    *(
+        (
+            changed(NAME, f'{NAME}\nsession_lifetime = "{value}"'),
+            f'listeners[0].session_lifetime: expected whole seconds from "1s" to "7d", got "{value}"',
+        )
+        for value in ("0s", "500ms", "8d")
+    ),
     (changed(ROOT, "workers = 0"), 'workers: expected a whole number from 1 to 1024 or "auto", got 0'),
     (changed(ROOT, "workers = -1"), 'workers: expected a whole number from 1 to 1024 or "auto", got -1'),
     (changed(ROOT, 'workers = "2"'), 'workers: expected a whole number from 1 to 1024 or "auto", got "2"'),

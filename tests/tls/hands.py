@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
+from gateway.tls import openssl
+
 if TYPE_CHECKING:
     from gateway.tls.context import ServerContext
 
 
-def shake_hands(server: ServerContext, client: SSL.Context) -> tuple[SSL.Connection, SSL.Connection]:
-    """A handshake in memory; returns both ends."""
+def shake_hands(
+    server: ServerContext, client: SSL.Context, session: SSL.Session | None = None
+) -> tuple[SSL.Connection, SSL.Connection]:
+    """A handshake in memory, in which the client offers `session`; returns both ends."""
     ends = SSL.Connection(server.context, None), SSL.Connection(client, None)
     ends[0].set_accept_state()
     ends[1].set_connect_state()
+    if session is not None:
+        ends[1].set_session(session)
     ends[1].set_tlsext_host_name(b"localhost")
     for _ in range(10):
         for this, other in (ends, ends[::-1]):
@@ -27,6 +33,17 @@ def shake_hands(server: ServerContext, client: SSL.Context) -> tuple[SSL.Connect
                 except SSL.WantReadError:
                     break
     return ends
+
+
+def resumes(server: ServerContext, client: SSL.Context) -> bool:
+    """Whether a second handshake resumes the session that the client was given in the first."""
+    _, first = shake_hands(server, client)
+    with suppress(SSL.WantReadError):  # TLS 1.3: the ticket comes after the handshake
+        first.recv(1)
+    session = first.get_session()
+    assert session is not None
+    _, second = shake_hands(server, client, session)
+    return bool(openssl._binding.lib.SSL_session_reused(second._ssl))
 
 
 def client_context(version: int) -> SSL.Context:

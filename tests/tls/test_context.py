@@ -79,6 +79,12 @@ def test_the_client_is_told_which_cas_are_trusted_each_once() -> None:
     assert [name.CN for name in client.get_client_ca_list()] == ["Client CA", "Other CA"]
 
 
+def test_the_client_is_told_no_names_where_they_are_switched_off() -> None:
+    server = context(verify="optional", client_ca_names=False)
+    _server, client = shake_hands(server, client_context(SSL.TLS1_2_VERSION))
+    assert client.get_client_ca_list() == []
+
+
 def test_sessions_are_in_tickets_alone() -> None:
     assert context().context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
 
@@ -88,6 +94,7 @@ def test_a_session_belongs_to_a_listener_its_rule_and_its_cas() -> None:
         _session_id_context(listener("external"), [CA.cert]),
         _session_id_context(listener("internal"), [CA.cert]),
         _session_id_context(listener("external", verify="optional"), [CA.cert]),
+        _session_id_context(listener("external", verify_depth=0), [CA.cert]),
         _session_id_context(listener("external"), [CA.cert, OTHER_CA.cert]),
         _session_id_context(listener("external"), [OTHER_CA.cert]),
         _session_id_context(listener("external"), []),

@@ -13,7 +13,7 @@ from gateway.tls import openssl, options
 from gateway.tls.context import ServerContext, make_context
 from tests.authority import Authority
 from tests.listeners import listener
-from tests.tls.hands import client_context, shake_hands
+from tests.tls.hands import client_context, resumes, shake_hands
 
 openssl.install()
 
@@ -145,3 +145,9 @@ def test_every_suite_that_is_taken_is_one_that_openssl_would_speak(name: str) ->
     client.set_cipher_list(b"ALL")
     client.set_tls13_ciphersuites(":".join(options._TLS13_CIPHERSUITES).encode())
     assert suite(context(rsa="ECDSA" not in name, **listed), client) == name
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_session_resumes_where_tickets_are_on(version: int) -> None:
+    assert resumes(context(), client_context(version))
+    assert not resumes(context(session_tickets=False), client_context(version))

@@ -1,0 +1,224 @@
+"""Each TLS option on and off, as `openssl s_client` sees it: one gateway, a listener for each setting."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.authority import Authority
+from tests.end_to_end.clients import Echo
+from tests.end_to_end.parts import Gateway, free_port, program, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Listeners by name: the keys that make each differ from the defaults.
+LISTENERS = {
+    "default": "",
+    "only_1.2": 'tls_versions = ["1.2"]',
+    "only_1.3": 'tls_versions = ["1.3"]',
+    "one_cipher": 'ciphers = ["ECDHE-ECDSA-AES256-GCM-SHA384"]\nciphersuites = ["TLS_AES_256_GCM_SHA384"]',
+    "one_group": 'groups = ["P-384"]',
+    "no_tickets": "session_tickets = false",
+    "short_sessions": 'session_lifetime = "90s"',
+    "no_names": "client_ca_names = false",
+    "depth_0": "verify_depth = 0",
+    "depth_1": "verify_depth = 1",
+}
+
+LISTENER = """
+[[listeners]]
+name = "{name}"
+bind = ["127.0.0.1:{port}"]
+upstreams = ["127.0.0.1:{broker}"]
+certificates = [{{ cert = "server.pem", key = "server.key" }}]
+client_ca = "ca.pem"
+{keys}
+revocation = {{ check = "off" }}
+"""
+
+
+@dataclass
+class House:
+    """The gateway, where its listeners are, and the files of those who come."""
+
+    directory: Path
+    ports: dict[str, int]
+
+    def command(self, listener: str, *options: str, client: str | None = "device") -> list[str]:
+        credential = []
+        if client is not None:
+            pem, key = self.directory / f"{client}.pem", self.directory / f"{client}.key"
+            credential = ["-cert", str(pem), "-key", str(key), "-cert_chain", str(pem)]
+        return [
+            program("openssl"), "s_client", "-connect", f"127.0.0.1:{self.ports[listener]}",
+            "-servername", "localhost", "-CAfile", str(self.directory / "ca.pem"), *credential, *options,
+        ]  # fmt: skip
+
+    def ask(self, listener: str, *options: str, client: str | None = "device") -> str:
+        """What s_client says of a handshake; it leaves at once."""
+        done = run(*self.command(listener, *options, client=client), said="Q\n", check=False)
+        return done.stdout + done.stderr
+
+    def stay(self, listener: str, *options: str, client: str | None = "device", until: str) -> str:
+        """What s_client says until it has said `until`, or until the gateway ends the connection."""
+        said = ""
+        with subprocess.Popen(
+            # Line by line: to a pipe it would keep its lines to itself.
+            ["stdbuf", "-oL", *self.command(listener, *options, client=client)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            for line in process.stdout:
+                said += line
+                if until in line:
+                    break
+            process.kill()
+        return said
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    directory = tmp_path_factory.mktemp("tls")
+    root = Authority.root("Root")
+    sub = root.intermediate("Sub")
+    low = sub.intermediate("Low")
+    (directory / "ca.pem").write_bytes(root.pem)
+    root.issue("server").write(directory, "server")
+    root.issue("device").write(directory, "device")
+    sub.issue("below-sub").write(directory, "below-sub")
+    low.issue("below-low").write(directory, "below-low")
+    ports = {name: free_port() for name in LISTENERS}
+    echo = Echo()
+    config = directory / "gateway.toml"
+    config.write_text(
+        f'workers = 1\nstate_dir = "{directory}/state"\ndrain_timeout = "1s"\n'
+        + "".join(
+            LISTENER.format(name=name, port=ports[name], broker=echo.port, keys=keys)
+            for name, keys in LISTENERS.items()
+        )
+    )
+    try:
+        with Gateway(config, ports["default"]):
+            yield House(directory, ports)
+    finally:
+        echo.close()
+
+
+# s_client says so when it has been let in and told to leave.
+OVER = "\nDONE\n"
+
+
+@pytest.mark.parametrize(
+    ("listener", "version", "spoken"),
+    [
+        ("default", "-tls1_2", True),
+        ("default", "-tls1_3", True),
+        ("only_1.2", "-tls1_2", True),
+        ("only_1.2", "-tls1_3", False),
+        ("only_1.3", "-tls1_2", False),
+        ("only_1.3", "-tls1_3", True),
+    ],
+)
+def test_the_versions_are_those_that_are_listed(
+    listener: str, version: str, spoken: bool, house: House
+) -> None:
+    said = house.ask(listener, version)
+    assert (OVER in said) == spoken
+    assert ("protocol version" in said) == (not spoken)
+
+
+@pytest.mark.parametrize(
+    ("version", "cipher", "listed"),
+    [
+        ("-tls1_2", "-cipher ECDHE-ECDSA-AES256-GCM-SHA384", True),
+        ("-tls1_2", "-cipher ECDHE-ECDSA-AES128-GCM-SHA256", False),
+        ("-tls1_3", "-ciphersuites TLS_AES_256_GCM_SHA384", True),
+        ("-tls1_3", "-ciphersuites TLS_AES_128_GCM_SHA256", False),
+    ],
+)
+def test_a_cipher_suite_is_spoken_only_where_it_is_listed(
+    version: str, cipher: str, listed: bool, house: House
+) -> None:
+    option, name = cipher.split()
+    assert f"Cipher is {name}" in house.ask("default", version, option, name)
+    said = house.ask("one_cipher", version, option, name)
+    assert (f"Cipher is {name}" in said) == listed
+    assert ("handshake failure" in said) == (not listed)
+
+
+def test_a_group_is_spoken_only_where_it_is_listed(house: House) -> None:
+    assert "Server Temp Key: X25519, 253 bits" in house.ask("default")
+    assert "Server Temp Key: ECDH, secp384r1, 384 bits" in house.ask("one_group")
+    assert "handshake failure" in house.ask("one_group", "-groups", "X25519")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_ticket_says_for_how_long_it_is_good(version: str, house: House) -> None:
+    for listener, seconds in ("default", 7200), ("short_sessions", 90):
+        hint = f"TLS session ticket lifetime hint: {seconds} (seconds)"
+        assert hint in house.stay(listener, version, until="lifetime hint")
+
+
+@pytest.mark.parametrize(
+    ("listener", "version", "resumes"),
+    [("default", "-tls1_2", True), ("default", "-tls1_3", True), ("no_tickets", "-tls1_3", False)],
+)
+def test_a_session_resumes_where_tickets_are_on(
+    listener: str, version: str, resumes: bool, house: House
+) -> None:
+    kept = str(house.directory / f"{listener}{version}.session")
+    assert "session ticket:" in house.stay(listener, version, "-sess_out", kept, until="session ticket:")
+    said = house.ask(listener, version, "-sess_in", kept)
+    assert OVER in said
+    assert ("Reused, " in said, "New, " in said) == (resumes, not resumes)
+
+
+def test_without_tickets_tls_1_2_keeps_no_session_at_all(house: House) -> None:
+    assert "session ticket:" in house.ask("default", "-tls1_2")
+    said = house.ask("no_tickets", "-tls1_2")
+    assert OVER in said
+    assert "session ticket:" not in said
+    assert "Session-ID: \n" in said
+
+
+def test_the_names_of_client_cas_are_told_or_not(house: House) -> None:
+    assert "Acceptable client certificate CA names\nCN = Root\n" in house.ask("default")
+    assert "No client certificate CA names sent" in house.ask("no_names")
+    assert OVER in house.ask("no_names")
+
+
+@pytest.mark.parametrize(
+    ("listener", "client", "let_in"),
+    [
+        ("depth_0", "device", True),
+        ("depth_0", "below-sub", False),
+        ("depth_1", "below-sub", True),
+        ("depth_1", "below-low", False),
+        ("default", "below-low", True),
+    ],
+)
+def test_a_chain_may_be_as_long_as_verify_depth_says(
+    listener: str, client: str, let_in: bool, house: House
+) -> None:
+    said = house.ask(listener, "-tls1_2", client=client)
+    assert (OVER in said) == let_in
+    assert ("unknown ca" in said) == (not let_in)
+
+
+def test_nobody_renegotiates(house: House) -> None:
+    """R makes s_client ask for another handshake (RFC 5246, section 7.4.1.1)."""
+    done = run(*house.command("default", "-tls1_2"), said="R\n", check=False)
+    assert "Secure Renegotiation IS supported" in done.stdout
+    assert "RENEGOTIATING" in done.stderr
+    assert "no renegotiation" in done.stderr
+
+
+def test_nothing_is_compressed_and_no_early_data_taken(house: House) -> None:
+    said = house.stay("default", "-tls1_2", until="Compression:")
+    assert "Compression: NONE" in said
+    assert "Max Early Data: 0" in house.stay("default", "-tls1_3", until="Max Early Data")
