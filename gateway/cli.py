@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +93,8 @@ def check(path: Path, state_dir: Path | None, client: Path | None, listener: str
 
     With --client it is 0 when every listener that is asked about would let the client in.
     """
+    from gateway.stapling import stored  # noqa: PLC0415 - as above
+    from gateway.store import StateStore  # noqa: PLC0415 - as above
     from gateway.supervisor import make_contexts  # noqa: PLC0415 - as above
 
     config, materials, warnings = _read(path, state_dir)
@@ -101,6 +104,9 @@ def check(path: Path, state_dir: Path | None, client: Path | None, listener: str
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     for warning in warnings:
         click.echo(f"{path}: warning: {warning}", err=True)
+    kept = StateStore(config.state_dir)
+    for remark in stored.remarks(config.listeners, materials, kept.load_staple, now=int(time.time())):
+        click.echo(f"{path}: {'warning' if remark.warning else 'note'}: {remark.text}", err=remark.warning)
     if client is not None:
         from gateway import offline  # noqa: PLC0415 - as above
 

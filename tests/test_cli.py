@@ -326,6 +326,25 @@ def test_check_warns_and_is_content(place: Place) -> None:
     assert "chmod o-r" in readable
 
 
+def test_check_tells_of_staples_that_will_be_missed(place: Place) -> None:
+    place.config.write_text(place.config.read_text() + "\n[listeners.stapling]\nenabled = true\n")
+    result = run("check", "--config", place.config)
+    assert (result.exit_code, result.stderr) == (0, "")
+    note, _good = result.stdout.splitlines()
+    assert note.startswith(f'{place.config}: note: listener "external": CN=server (serial ')
+    assert note.endswith(") names no OCSP responder: nothing is stapled for it")
+
+    server = place.authority.issue("server", ocsp_urls=["http://ocsp.example/"], must_staple=True)
+    server.write(place.directory, "server")
+    place.replace("enabled = true\n", 'enabled = true\nissuer = "ca.pem"\n')
+    result = run("check", "--config", place.config)
+    assert result.exit_code == 0
+    warning = only_line(result.stderr)
+    assert warning.startswith(f'{place.config}: warning: listener "external": CN=server (serial ')
+    assert "no OCSP response is stored: clients refuse it (must-staple) until http://ocsp" in warning
+    assert not place.state.exists()
+
+
 def test_check_takes_emqxs_keys_and_names_those_that_it_ignores(place: Place) -> None:
     config = place.write("emqx.conf", place.emqx())
     result = run("check", "--config", config)

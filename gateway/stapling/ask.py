@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.errors import RefusedError
-from gateway.fetch import Fetched
+from gateway.errors import FetchError, RefusedError
+from gateway.fetch import Fetched, display_url
 from gateway.stapling.request import get_url
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class Asker:
                 if len(self._without_get) >= _MOST_REMEMBERED:
                     self._without_get.clear()
                 self._without_get.add(url)
+            except FetchError as exc:
+                # Nobody knows the responder by the URL with the request in it.
+                told = str(exc).replace(display_url(shared), display_url(url))
+                raise type(exc)(told) from exc
             else:
                 # Without a condition in the request there is nothing but a whole answer.
                 assert isinstance(answer, Fetched)
