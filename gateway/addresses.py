@@ -1,7 +1,8 @@
 """Resolve, check, connect: every connection that a fetch makes is made here.
 
-A URL that stands in somebody's certificate must not turn the gateway into a tool
-against its own network (the cloud's metadata service, an admin port on loopback).
+A URL that stands in somebody's certificate, or where a server redirects to, must not
+turn the gateway into a tool against its own network (the cloud's metadata service, an
+admin port on loopback).
 The name is resolved once, every address it has is checked, and the connection
 goes to a checked address: a name server that answers differently the second time
 (DNS rebinding) is never asked a second time.
@@ -38,16 +39,22 @@ DENIED_BY_DEFAULT: tuple[Network, ...] = tuple(
         "255.255.255.255/32",
         "100.100.100.200/32",  # metadata, Alibaba
         "168.63.129.16/32",  # the host of a virtual machine, Azure
+        "192.0.0.192/32",  # metadata, Oracle
         "::/128",
         "::1/128",
         "fe80::/10",
         "ff00::/8",
         "fd00:ec2::254/128",  # metadata, AWS
+        "fd20:ce::254/128",  # metadata, Google
+        "fd00:c1::a9fe:a9fe/128",  # metadata, Oracle
     )
 )
 
-# An IPv6 address that is an IPv4 address in disguise (RFC 6052, section 2.1).
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# IPv6 addresses whose last four octets are an IPv4 address that the packets may end up at: NAT64 (RFC 6052,
+# section 2.1, and RFC 8215), IPv4-translated (RFC 2765), IPv4-compatible (RFC 4291, section 2.5.5.1).
+_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")))
+# How much is read at a time: between two reads others get their turn, however small the pieces are in it.
+_READ = 16 << 10
 
 # From linux/netlink.h and linux/rtnetlink.h.
 _RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST, _RTA_DST, _RTN_LOCAL = 24, 26, 1, 1, 2
@@ -80,7 +87,10 @@ def is_own_address(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """Where a learnt URL may lead: `allow` is asked first, then `deny`, then whether it is this machine."""
+    """Where a learnt URL may lead: `allow` is asked first, then `deny`, then whether it is this machine.
+
+    An IPv4 address inside an IPv6 one is asked about as well.
+    """
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = DENIED_BY_DEFAULT
@@ -92,7 +102,11 @@ class AddressPolicy:
         Raises:
             FetchError: it cannot be told whether the address is this machine's own.
         """
-        address = _unwrapped(ipaddress.ip_address(text))
+        written = ipaddress.ip_address(text)
+        address = (written.version == 6 and written.ipv4_mapped) or written  # noqa: PLR2004 - IPv6
+        return all(map(self._permits, (address, *_inside(address))))
+
+    def _permits(self, address: Address) -> bool:
         if any(address in network for network in self.allow):
             return True
         if any(address in network for network in self.deny):
@@ -104,14 +118,17 @@ class AddressPolicy:
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """httpcore's connections, to addresses that `policy` permits; None permits all.
+    """httpcore's connections, to addresses that `policy` permits, or of the host `exempt`.
 
-    Time is bounded by the caller's cancel scope alone, the `timeout` arguments are
-    not used. Raises FetchError, without the URL.
+    Over none more than `most` bytes are received. Time is bounded by the caller's
+    cancel scope alone, the `timeout` arguments are not used. Raises FetchError,
+    without the URL.
     """
 
-    def __init__(self, policy: AddressPolicy | None) -> None:
+    def __init__(self, policy: AddressPolicy, exempt: str | None, most: int) -> None:
         self._policy = policy
+        self._exempt = exempt
+        self._most = most
         self._tcp = httpcore.TrioBackend()
 
     async def connect_tcp(
@@ -124,10 +141,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Resolve `host`, check every address it has, connect to the first that answers."""
         addresses = await _resolve(host, port)
-        if self._policy is not None:
+        if host != self._exempt:
             for address in addresses:
                 if not self._policy.permits(address):
-                    raise FetchError(f"{host} is {address}, which is denied to URLs from certificates")
+                    raise FetchError(f"{host} is {address}, where only a configured URL may lead")
         failure = "no address"
         for position, address in enumerate(addresses):
             # One address that swallows packets must not eat the time of the next.
@@ -138,7 +155,8 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
                     return _Stream(
                         await self._tcp.connect_tcp(
                             address, port, local_address=local_address, socket_options=socket_options
-                        )
+                        ),
+                        self._most,
                     )
                 except httpcore.ConnectError as exc:
                     failure = f"cannot connect to {address} port {port}: {root_cause(exc)}"
@@ -146,13 +164,22 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection of httpcore's that is closed, too, when time is up during its TLS handshake."""
+    """A connection of httpcore's over which `most` bytes come at most, and little at a time.
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    It is closed, too, when time is up during its TLS handshake.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, most: int) -> None:
         self._stream = stream
+        self._most = most
+        self._left = most
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
-        return await self._stream.read(max_bytes, timeout)
+        data = await self._stream.read(min(max_bytes, _READ), timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise FetchError(f"more than {self._most} bytes, and most of them no body")
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
         await self._stream.write(buffer, timeout)
@@ -167,7 +194,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
     ) -> httpcore.AsyncNetworkStream:
         try:
-            return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+            return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._most)
         except BaseException:
             # httpcore closes it for errors, not for a cancellation.
             with trio.CancelScope(shield=True):
@@ -188,13 +215,17 @@ async def _resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
-def _unwrapped(address: Address) -> Address:
-    """The IPv4 address inside, where there is one: rules for IPv4 must hold however it is written."""
+def _inside(address: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that may be meant: rules for IPv4 must hold however it is written."""
     if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in _NAT64:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address
+        return []
+    found = list(address.teredo or ())
+    if address.sixtofour is not None:
+        found.append(address.sixtofour)
+    # ::1 is no 0.0.0.1.
+    if any(address in network for network in _EMBEDDED) and address.packed[:15] != bytes(15):
+        found.append(ipaddress.IPv4Address(address.packed[-4:]))
+    return found
 
 
 def root_cause(exc: BaseException) -> str:

@@ -63,6 +63,9 @@ _Refresher: TypeAlias = "CrlRefresher[VerifiedCrl] | StapleRefresher[VerifiedRes
 # With nothing in the store, how long clients queue for the first lists before
 # `on_unavailable` decides. A source that hangs must not keep the door shut.
 _FIRST_ROUND = 5.0
+# A thread that waits for a name server or a dead file system is lost to all others for a while.
+# With trio's 40, a few CAs whose names nobody resolves would hold up everything else.
+_THREADS = 256
 # Distribution points that are followed at most; each is a task and, once fetched, a file.
 _MAX_LEARNT = 1000
 # CAs that clients bring along: the chain of each has verified.
@@ -174,6 +177,7 @@ class Control:
 
     async def _begin(self) -> None:
         """Put what the store has in force, then start every source; ready when each has had its chance."""
+        trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         listeners = self._config.listeners
         crls = [
             self._add_crl(url, learnt=False)

@@ -7,7 +7,7 @@ minutes apart, and a name is then resolved and checked anew each time.
 
 `learnt` marks a URL that was found in a certificate: its connections obey the
 `AddressPolicy`, and it cannot be a file. One that an operator configured may lead
-anywhere.
+anywhere; where it redirects to another host, that one was learnt as well.
 """
 
 from __future__ import annotations
@@ -41,8 +41,13 @@ MAX_REDIRECTS = 5
 _PORTS = {"http": 80, "https": 443}
 _INFLATE_STEP = 1 << 20
 _SHOWN = 300
+_MOST_TOLD = 600
+# Beside a body of the size that is allowed, twice: heads, and how it is cut into chunks.
+_FRAMING = 256 << 10
 _SECOND = timedelta(seconds=1)
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
+# An ETag or a date that can be sent back: servers refuse longer ones, httpcore control characters.
+_VALIDATOR = re.compile(r"[\x20-\x7e\x80-\xff]{1,1000}", re.ASCII)
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 
 
@@ -75,6 +80,8 @@ class Fetcher:
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None = None) -> None:
         self._policy = policy
         self._tls = tls or ssl.create_default_context()
+        self._being_read: set[str] = set()
+        """Files of which a thread waits for the file system."""
 
     async def get(
         self,
@@ -96,11 +103,10 @@ class Fetcher:
             FetchError: it could not be had, in one line that names the URL.
         """
         if url[:5].lower() == "file:":
-            read = _get_file(url, max_bytes, etag, learnt)
-            return await _bounded(url, timeout, read)
+            return await _bounded(url, timeout, self._get_file(url, max_bytes, etag, learnt))
         # As bytes, because a server may have put any octet into its ETag.
         conditions = ((b"If-None-Match", etag), (b"If-Modified-Since", last_modified))
-        headers = [(name, value.encode("latin-1", "ignore")) for name, value in conditions if value]
+        headers = [(name, value.encode("latin-1")) for name, value in conditions if value and _usable(value)]
         return await _bounded(url, timeout, self._exchange("GET", url, headers, None, max_bytes, learnt))
 
     async def post(
@@ -125,6 +131,26 @@ class Fetcher:
         assert isinstance(answer, Fetched)
         return answer
 
+    async def _get_file(self, url: str, max_bytes: int, etag: str | None, learnt: bool) -> Answer:
+        if learnt:
+            raise FetchError("a certificate must not name a file")
+        parts = urllib.parse.urlsplit(url)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise FetchError('expected "file:///path"')
+        path = urllib.request.url2pathname(parts.path)
+        if path in self._being_read:
+            # Each thread that hangs in a dead network file system is one less for everything else.
+            raise FetchError("an earlier read of it has not ended")
+
+        def read() -> Answer:
+            self._being_read.add(path)
+            try:
+                return _read_file(path, max_bytes, etag)
+            finally:
+                self._being_read.discard(path)
+
+        return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+
     async def _exchange(
         self,
         method: str,
@@ -134,11 +160,13 @@ class Fetcher:
         max_bytes: int,
         learnt: bool,
     ) -> Answer:
-        transport = _Transport(self._tls, self._policy if learnt else None)
+        first = httpx.URL(url)
+        _check_target(first)
+        exempt = None if learnt else first.raw_host.decode("ascii")
+        transport = _Transport(self._tls, CheckedBackend(self._policy, exempt, 2 * max_bytes + _FRAMING))
         own = {"User-Agent": f"tls-gateway/{__version__}", "Accept-Encoding": "gzip"}
         async with httpx.AsyncClient(transport=transport, trust_env=False, headers=own) as client:
-            request = client.build_request(method, url, headers=headers, content=content)
-            _check_target(request.url)
+            request = client.build_request(method, first, headers=headers, content=content)
             for _ in range(MAX_REDIRECTS + 1):
                 response = await client.send(request, stream=True)
                 try:
@@ -175,8 +203,8 @@ class _Transport(httpx.AsyncBaseTransport):
     that httpx attaches to a request are left out: one cancel scope bounds it all.
     """
 
-    def __init__(self, tls: ssl.SSLContext, policy: AddressPolicy | None) -> None:
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=tls, network_backend=CheckedBackend(policy))
+    def __init__(self, tls: ssl.SSLContext, backend: CheckedBackend) -> None:
+        self._pool = httpcore.AsyncConnectionPool(ssl_context=tls, network_backend=backend)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         assert isinstance(request.stream, httpx.AsyncByteStream)
@@ -215,7 +243,7 @@ async def _bounded(url: str, seconds: float, answer: Awaitable[Answer]) -> Answe
     except trio.TooSlowError:
         raise FetchError(f"{display_url(url)}: no complete answer within {seconds:g} s") from None
     except FetchError as exc:
-        raise type(exc)(f"{display_url(url)}: {exc}") from exc
+        raise type(exc)(_told(url, str(exc))) from exc
     except (
         httpcore.NetworkError,
         httpcore.ProtocolError,
@@ -224,7 +252,13 @@ async def _bounded(url: str, seconds: float, answer: Awaitable[Answer]) -> Answe
         # A URL that no library likes: a file name with a NUL, a host that cannot be encoded.
         ValueError,
     ) as exc:
-        raise FetchError(f"{display_url(url)}: {root_cause(exc)}") from exc
+        raise FetchError(_told(url, root_cause(exc))) from exc
+
+
+def _told(url: str, problem: str) -> str:
+    """One line of bounded length, whatever a server has put into `problem`."""
+    shown = "".join(char if char.isprintable() else "?" for char in problem)
+    return f"{display_url(url)}: {shown if len(shown) <= _MOST_TOLD else f'{shown[:_MOST_TOLD]}…'}"
 
 
 def _check_target(url: httpx.URL, redirected_from: httpx.URL | None = None) -> None:
@@ -253,7 +287,7 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
         raise FetchError(f"expected gzip or no Content-Encoding, but found {encoding[:40]!r}")
     return Fetched(
         body=await _collect(response, _Gunzip() if encoding.endswith("gzip") else None, max_bytes),
-        etag=headers.get("ETag"),
+        etag=_usable(headers.get("ETag")),
         last_modified=_strong_last_modified(headers),
         max_age=_max_age(headers),
     )
@@ -273,6 +307,10 @@ def _max_age(headers: httpx.Headers) -> int | None:
     return max(0, lifetime // _SECOND - (int(age) if age.isascii() and age.isdigit() else 0))
 
 
+def _usable(validator: str | None) -> str | None:
+    return validator if validator and _VALIDATOR.fullmatch(validator) else None
+
+
 def _strong_last_modified(headers: httpx.Headers) -> str | None:
     """Last-Modified where it tells two versions apart.
 
@@ -284,7 +322,7 @@ def _strong_last_modified(headers: httpx.Headers) -> str | None:
     value = headers.get("Last-Modified")
     try:
         then, now = parsedate_to_datetime(value or ""), parsedate_to_datetime(headers.get("Date", ""))
-        return value if now - then > _SECOND else None
+        return _usable(value) if now - then > _SECOND else None
     except (ValueError, TypeError):
         return None
 
@@ -340,17 +378,6 @@ class _Gunzip:
         """Raises FetchError when the end has not come."""
         if not self._inflater.eof:
             raise FetchError("gzip: the compressed body is cut off")
-
-
-async def _get_file(url: str, max_bytes: int, etag: str | None, learnt: bool) -> Answer:
-    if learnt:
-        raise FetchError("a certificate must not name a file")
-    parts = urllib.parse.urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise FetchError('expected "file:///path"')
-    path = urllib.request.url2pathname(parts.path)
-    # A dead network file system must not hold the caller longer than its timeout.
-    return await trio.to_thread.run_sync(_read_file, path, max_bytes, etag, abandon_on_cancel=True)
 
 
 def _read_file(path: str, max_bytes: int, etag: str | None) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -145,6 +147,19 @@ async def test_one_source_that_hangs_does_not_keep_the_door_shut(
     office.configure({A: hang, B: answer})
     assert await office.ready_after() == pytest.approx(control_module._FIRST_ROUND)
     assert office.control._crls[B].schedule.first_attempt_done.is_set()
+
+
+async def test_names_that_nobody_resolves_hold_up_nothing_else_that_takes_a_thread(office: Office) -> None:
+    resolved = threading.Event()
+    await office.ready_after()
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(partial(trio.to_thread.run_sync, resolved.wait, abandon_on_cancel=True))
+        await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            assert await trio.to_thread.run_sync(office.store.learnt_urls) == []
+        nursery.cancel_scope.cancel()
+    resolved.set()
 
 
 async def test_without_sources_it_is_ready_at_once(office: Office, autojump_clock: MockClock) -> None:
