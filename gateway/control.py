@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,11 +18,9 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import commands, names, publish
+from gateway import admin, commands, names, publish, refusals
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
-from gateway.admin import http
-from gateway.admin.access import Access
-from gateway.admin.app import App
+from gateway.admin import Desk, History
 from gateway.errors import StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
@@ -132,6 +131,16 @@ class Control:
         )
         self._observer = Observer(post.config, post.materials, post.counters)
         self._started = time.time()
+        self._coverages: Sequence[Coverage] = ()
+        self._refusals = deque[publish.Refusal](maxlen=refusals.MOST)
+        self._desk = Desk(
+            self._look,
+            self._operations,
+            self._issuers,
+            coverages=lambda: self._coverages,
+            refusals=lambda: self._refusals,
+            history=History(post.counters),
+        )
         self._not_followed: set[str] = set()
 
     def _issuers(self) -> list[bytes]:
@@ -220,11 +229,8 @@ class Control:
         if self._commands is not None:
             self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
         if self._admin is not None:
-            listening, token = self._admin
-            access = Access(token, self._config.admin.hosts)
-            self._nursery.start_soon(
-                http.serve, listening, App(access, self._look, self._log, trio.current_time), self._log
-            )
+            hosts = self._config.admin.hosts
+            self._nursery.start_soon(admin.serve, *self._admin, hosts, self._desk, self._log)
 
     async def _restore(self, refresher: _Refresher) -> None:
         problem = await refresher.restore()
@@ -322,6 +328,7 @@ class Control:
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Tell the workers; `revocation.table.Observer`."""
+        self._coverages = coverages
         covers: dict[str, publish.Cover | None] = {
             hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest(): told
             for told in (coverage.told() for coverage in coverages)
@@ -405,6 +412,7 @@ class Control:
                 self._learn(sighting.urls)
                 if sighting.cas:
                     await self._learn_cas(sighting.cas)
+                self._refusals.extend(sighting.refusals)
         except trio.BrokenResourceError:
             pass
         gone.cancel()

@@ -70,14 +70,31 @@ class Update(msgspec.Struct, frozen=True):
     held: dict[str, bool | None] = {}
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A client that was refused, or disconnected: when (seconds since 1970), who, why, as the log has it."""
+
+    at: float
+    event: str
+    listener: str
+    peer: str
+    reason: str
+    subject: str = ""
+    issuer: str = ""
+    serial: str = ""
+    tls: str = ""
+    resumed: bool = False
+
+
 class Sighting(msgspec.Struct, frozen=True):
     """Of a verified client that no list covers: its certificates' distribution points, its CAs (DER).
 
-    The CAs are those that the listener does not have (RFC 5280, section 4.2.1.13).
+    The CAs are those that the listener does not have (RFC 5280, section 4.2.1.13). Or
+    of clients that were refused: the last ones, not all of a storm.
     """
 
-    urls: tuple[str, ...]
+    urls: tuple[str, ...] = ()
     cas: tuple[bytes, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
 Message = TypeVar("Message", Update, Sighting)

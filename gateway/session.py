@@ -43,6 +43,8 @@ class Door:
     relay: Relay
     count: Callable[[Counter, int], None]
     log: FilteringBoundLogger
+    refused: Callable[[str, dict[str, object]], None]
+    """Told of a client that was refused for its certificate: the log's event and its values."""
     uncovered: Callable[[Sequence[bytes]], None]
     """Told of a verified client that no list covers: its certificate and those above it (DER)."""
     tables_changed: Callable[[], Awaitable[None]]
@@ -103,6 +105,8 @@ async def _let_in(door: Door, arrival: Arrival) -> bool:
             return True
     level, event, values = policy.describe_refusal(conn.info(), arrival.error)
     getattr(door.log, level)(event, peer=conn.peer, **values)
+    if level == "warning":
+        door.refused(event, {"listener": door.name, "peer": conn.peer, **values})
     return False
 
 

@@ -26,6 +26,7 @@ from gateway.errors import TableError
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
 from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Table, World
+from gateway.refusals import Refusals
 from gateway.revocation import policy
 from gateway.revocation.coverage import terms
 from gateway.tls import context
@@ -97,6 +98,7 @@ class Worker:
         self._changed = trio.Event()
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
         self._seen: set[str | bytes] = set()
+        self._refusals = Refusals()
         self._stopping = False
         self._refused = 0
         """Connections whose broker refused, and that look for another one."""
@@ -133,6 +135,7 @@ class Worker:
             relay=self._relay,
             count=self._count,
             log=self._log.bind(listener=listener.name),
+            refused=self._refusals.add,
             uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
             tables_changed=self._wait_for_change,
             preface=partial(
@@ -148,6 +151,7 @@ class Worker:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow_control)
                     nursery.start_soon(self._follow_relay, sessions)
+                    nursery.start_soon(self._refusals.tell, self._sightings)
                     nursery.start_soon(self._look_around)
                     await anext(signals)
                     self._stopping = True
@@ -292,7 +296,7 @@ class Worker:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
             for event in self._relay.events():
                 if event.conn is None:
-                    _log_end(self._log, event)
+                    _log_end(self._log, event, self._refusals)
                 else:
                     sessions.start_soon(self._reach_broker, event.conn)
 
@@ -325,7 +329,7 @@ class Worker:
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()
         for event in self._relay.events():
-            _log_end(self._log, event)
+            _log_end(self._log, event, self._refusals)
 
 
 def _limits(listener: Listener, workers: int) -> Limits:
@@ -344,7 +348,7 @@ def _ignore(_chain: Sequence[bytes]) -> None:
     """A listener that follows no distribution points has nothing to learn."""
 
 
-def _log_end(log: FilteringBoundLogger, event: RelayEvent) -> None:
+def _log_end(log: FilteringBoundLogger, event: RelayEvent, refusals: Refusals) -> None:
     values: dict[str, object] = {"peer": event.peer, "end": event.end.name.lower()}
     if event.detail:
         values["detail"] = event.detail
@@ -353,5 +357,6 @@ def _log_end(log: FilteringBoundLogger, event: RelayEvent) -> None:
         values |= {"reason": "certificate_revoked"}
         values |= policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
         log.warning("client disconnected", **values)
+        refusals.add("client disconnected", values)
     else:
         log.debug("connection ended", **values)

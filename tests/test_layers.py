@@ -27,7 +27,7 @@ LAYERS = [
     {"revocation", "stapling"},
     {"upstream"},
     {"tls"},
-    {"schedule"},
+    {"schedule", "refusals"},
     {"fetch", "store", "publish", "commands"},
     {"addresses"},
     {"native"},

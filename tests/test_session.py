@@ -47,6 +47,7 @@ class House:
         self.gate = Gate(directory, on_unavailable)
         self.broker = broker
         self.uncovered: list[bytes] = []
+        self.refused: list[tuple[str, dict[str, object]]] = []
         self.changed = trio.Event()
         self.door = session.Door(
             name="external",
@@ -58,6 +59,7 @@ class House:
             relay=self.gate.relay,
             count=native.counter(self.gate.counters.pages[0]),
             log=get_logger(listener="external"),
+            refused=lambda event, values: self.refused.append((event, values)),
             uncovered=lambda chain: self.uncovered.append(chain[0]),
             tables_changed=self._wait_for_change,
             preface=partial(preface, version="off", certificate=False),
@@ -183,6 +185,12 @@ async def test_a_revoked_client_is_refused_and_the_log_says_who_and_why(
     assert said(events) == [("warning", "client refused")]
     assert events[0]["reason"] == "certificate_revoked"
     assert (events[0]["peer"], events[0]["subject"]) == (peer, "CN=device")
+    [(event, values)] = house.refused
+    assert (event, values["listener"], values["serial"]) == (
+        "client refused",
+        "external",
+        events[0]["serial"],
+    )
     assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
 
 
@@ -212,6 +220,7 @@ async def test_garbage_is_no_more_than_a_debug_message(house: House, events: lis
     assert said(events) == [("debug", "handshake failed")]
     assert events[0]["error"] == "tlsv1 alert unknown ca"
     assert house.connections == 0
+    assert house.refused == []
 
 
 async def test_a_handshake_that_took_too_long_is_told_with_its_limit(house: House, events: list[Any]) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.admin import exposition
+from gateway import commands
+from gateway.admin import actions, exposition
 from gateway.admin.http import Response
+from gateway.errors import GatewayError
+from gateway.names import serial_hex
+from gateway.revocation import inquiry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
     from gateway.admin.access import Access, Denied
+    from gateway.admin.history import History
     from gateway.admin.http import Request
+    from gateway.publish import Refusal
+    from gateway.revocation.coverage import Coverage
     from gateway.status import Status
 
 JSON = "application/json"
@@ -23,14 +31,49 @@ JSON = "application/json"
 _SAID_EVERY = 10.0
 
 
+class Done(msgspec.Struct, frozen=True):
+    """The answer to a POST: whether it was done, and the lines that the command of that name prints."""
+
+    ok: bool
+    lines: tuple[str, ...]
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """The answer of `/lookup`: the serial in hexadecimal, whether a list revokes it, what each says."""
+
+    serial: str
+    revoked: bool
+    findings: list[inquiry.Finding]
+
+
+class Past(msgspec.Struct, frozen=True):
+    """The answer of `/history`: samples of the last hour by what they are of, and the last refusals."""
+
+    samples: dict[str, list[float]]
+    refusals: list[Refusal]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """All that the application asks: how the gateway is, what is in force, and who does what is asked for."""
+
+    look: Callable[[], Status]
+    handler: commands.Handler
+    issuers: Callable[[], Iterable[bytes]]
+    """The Names (DER) of all known CAs."""
+    coverages: Callable[[], Iterable[Coverage]]
+    refusals: Callable[[], Iterable[Refusal]]
+    history: History
+
+
 class App:
-    """Answers requests: an `http.Application`. `look` tells how the gateway is."""
+    """Answers requests: an `http.Application`."""
 
     def __init__(
-        self, access: Access, look: Callable[[], Status], log: FilteringBoundLogger, now: Callable[[], float]
+        self, access: Access, desk: Desk, log: FilteringBoundLogger, now: Callable[[], float]
     ) -> None:
         self._access = access
-        self._look = look
+        self._desk = desk
         self._log = log
         self._now = now
         self._denied = 0
@@ -38,6 +81,12 @@ class App:
         self._routes: Mapping[str, Mapping[str, Callable[[Request], Awaitable[Response]]]] = {
             "/metrics": {"GET": self._metrics},
             "/status": {"GET": self._status},
+            "/history": {"GET": self._history},
+            "/lookup": {"GET": self._lookup},
+            "/revoked": {"GET": self._revoked},
+            "/refresh": {"POST": self._act},
+            "/revoke": {"POST": self._act},
+            "/unrevoke": {"POST": self._act},
         }
 
     async def __call__(self, request: Request) -> Response:
@@ -75,15 +124,47 @@ class App:
         return Response(denied.status, f"{denied.reason}\n".encode(), headers=headers)
 
     def _ready(self, *, told: bool) -> Response:
-        status = self._look()
+        status = self._desk.look()
         if status.ready:
             return Response(200, b"ready\n")
         lines = status.reasons if told else (f"{len(status.reasons)} reasons; they are told with the token",)
         return Response(503, "".join(f"not ready: {line}\n" for line in lines).encode())
 
+    async def _act(self, request: Request) -> Response:
+        """Do it; 400 where it makes no sense, 409 where it cannot be done, 502 where a source failed."""
+        try:
+            command = actions.command(request.path, request.body, self._desk.issuers())
+        except GatewayError as exc:
+            return _answer(400, Done(ok=False, lines=(str(exc),)))
+        try:
+            answer = await self._desk.handler.handle(command, f"admin interface, {request.peer}")
+        except GatewayError as exc:
+            return _answer(409, Done(ok=False, lines=(str(exc),)))
+        return _answer(200 if answer.ok else 502, Done(answer.ok, answer.lines))
+
+    async def _lookup(self, request: Request) -> Response:
+        try:
+            asked = actions.meant(request.query, self._desk.issuers())
+        except GatewayError as exc:
+            return _answer(400, Done(ok=False, lines=(str(exc),)))
+        found = inquiry.ask(self._desk.coverages(), asked.serial, asked.issuer)
+        return _answer(200, Looked(serial_hex(asked.serial), any(each.revoked for each in found), found))
+
+    async def _revoked(self, _request: Request) -> Response:
+        answer = await self._desk.handler.handle(commands.ListRevoked(), "")
+        return Response(200, answer.data, JSON)
+
+    async def _history(self, _request: Request) -> Response:
+        last = sorted(self._desk.refusals(), key=lambda each: each.at, reverse=True)
+        return _answer(200, Past(self._desk.history.columns(), last))
+
     async def _metrics(self, request: Request) -> Response:
-        body, content_type = exposition.encode(self._look(), request.headers.get("accept", ""))
+        body, content_type = exposition.encode(self._desk.look(), request.headers.get("accept", ""))
         return Response(200, body, content_type)
 
     async def _status(self, _request: Request) -> Response:
-        return Response(200, msgspec.json.encode(self._look()), JSON)
+        return _answer(200, self._desk.look())
+
+
+def _answer(status: int, body: msgspec.Struct) -> Response:
+    return Response(status, msgspec.json.encode(body), JSON)

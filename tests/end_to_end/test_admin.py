@@ -101,6 +101,56 @@ def test_processes_that_were_started_again_are_counted_and_the_interface_is_back
             assert sample(again, "process_restarts_total", process="control") == 1
 
 
+def test_what_is_revoked_here_is_refused_looked_up_and_in_the_history(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    with running(tmp_path, ca, web, echo) as (gateway, asking):
+        pem = ca.cert("device").read_text()
+        serial = asking.get("/lookup", params={"certificate": pem}).json()
+        assert (serial["revoked"], [each["by"] for each in serial["findings"]]) == (False, ["list"])
+        with client(gateway.port, ca) as live:
+            done = asking.post(
+                "/revoke", json={"certificate": pem, "reason": "keyCompromise", "note": "lost"}
+            )
+            assert (done.status_code, done.json()["ok"]) == (200, True)
+            assert live.recv(1) == b""
+        refused(gateway.port, ca, "device")
+        found = asking.get(
+            "/lookup", params={"serial": serial["serial"], "issuer": "CN=Test Fleet CA"}
+        ).json()
+        assert (found["revoked"], found["findings"][0]["reason"]) == (True, "keyCompromise")
+        assert asking.get("/revoked").json()[0]["by"].startswith("admin interface, 127.0.0.1:")
+        until(lambda: len(asking.get("/history").json()["refusals"]) == 2, "both refusals")
+        past = asking.get("/history").json()
+        assert {each["event"] for each in past["refusals"]} == {"client refused", "client disconnected"}
+        assert {each["serial"] for each in past["refusals"]} == {serial["serial"]}
+        assert past["samples"]["at"]
+        assert asking.post("/unrevoke", json={"certificate": pem}).json()["ok"]
+        with client(gateway.port, ca):
+            pass
+        assert asking.post("/unrevoke", json={"certificate": pem}).status_code == 409
+
+
+def test_a_source_is_asked_at_once(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    with running(tmp_path, ca, web, echo) as (_gateway, asking):
+        answer = asking.post("/refresh").json()
+        assert answer == {"ok": True, "lines": [f"{web.url}/ca.crl: unchanged"]}
+        (ca.web / "ca.crl").unlink()
+        failed = asking.post("/refresh", json={"url": f"{web.url}/ca.crl"})
+        assert (failed.status_code, failed.json()["ok"]) == (502, False)
+
+
+def test_a_foreign_page_changes_nothing(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    with running(tmp_path, ca, web, echo) as (_gateway, asking):
+        browser = httpx.Client(base_url=asking.base_url, auth=("x", TOKEN), trust_env=False)
+        with browser:
+            foreign = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+            assert browser.post("/refresh", headers=foreign).status_code == 403
+            assert browser.post("/refresh").status_code == 403
+            assert browser.get("/status", headers={"Host": "evil.example"}).status_code == 421
+            assert browser.get("/status").status_code == 200
+
+
 def test_without_its_list_it_is_not_ready_and_says_why(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
 ) -> None:
