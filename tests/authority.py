@@ -249,10 +249,12 @@ class Authority(Credential):
         ocsp_urls: Sequence[str] = (),
         must_staple: bool = False,
         extensions: Sequence[x509.ExtensionType] = (),
+        critical: Sequence[x509.ExtensionType] = (),
     ) -> Credential:
         """A certificate for client and server; a serial that RFC 5280 forbids is written all the same.
 
-        `must_staple` demands a stapled response (RFC 7633); `extensions` stand behind the usual ones.
+        `must_staple` demands a stapled response (RFC 7633); `extensions` and
+        `critical` stand behind the usual ones.
         """
         key = key or make_key(kind)
         subject = common_name(name) if isinstance(name, str) else name
@@ -269,8 +271,8 @@ class Authority(Credential):
         )
         if must_staple:
             extensions = [x509.TLSFeature([x509.TLSFeatureType.status_request]), *extensions]
-        for value in extensions:
-            builder = builder.add_extension(value, critical=False)
+        for value in (*extensions, *critical):
+            builder = builder.add_extension(value, critical=value in critical)
         cert = builder.sign(self.key, _default_hash(self.key))
         if serial is not None and not allowed:
             cert = self._with_serial(cert, serial)
