@@ -102,7 +102,7 @@ def response(
     status: bytes = b"\x0a\x01\x00",
     behind: bytes = b"",
 ) -> bytes:
-    """An OCSPResponse. `algorithm` signs, `named_algorithm` is what is said to; `behind` ends responseBytes."""
+    """An OCSPResponse. `algorithm` signs, `named_algorithm` is said to; `behind` ends responseBytes."""
     signed = tlv(
         0x30,
         tlv(0xA0, version) if version else b"",
