@@ -415,7 +415,7 @@ class Node:
 
 @st.composite
 def mutants(draw: st.DrawFn, original: bytes) -> bytes:
-    """The response with an element or two taken out, put in twice, exchanged or changed; lengths are right."""
+    """The response, elements taken out, put in twice, exchanged or changed; lengths are put right."""
     (root,) = Node.all(original)
     for _ in range(draw(st.integers(1, 2))):
         places = list(root.places())
