@@ -12,6 +12,7 @@ import pwd
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -33,7 +34,11 @@ _MAX_ANSWER = 64 << 20
 # Seconds for a request to come and for an answer to go; what is asked for takes its own time.
 _TALK = 5.0
 _MOST_AT_ONCE = 32
+# Those who wait for one of these to end; who comes then is told so at once.
+_MOST_WAITING = 128
 _CREDENTIALS = struct.Struct("3i")
+# The last is msgspec's for arrays in arrays, however many.
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
 
 
 class Refresh(msgspec.Struct, frozen=True, tag=True):
@@ -97,9 +102,13 @@ def ask(state_dir: Path, command: Command, timeout: float = 30.0) -> Answer:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
+            request = _frame(command)
+            if len(request) > _MAX_COMMAND:
+                got = f"{_MAX_COMMAND} octets, got {len(request)}"
+                raise GatewayError(f"expected a request of at most {got}; nothing is done")
             with short(path.parent) as base:
                 connection.connect(f"{base}/{SOCKET_NAME}")
-            connection.sendall(_frame(command))
+            connection.sendall(request)
             length = int.from_bytes(_receive(connection, _LENGTH, deadline))
             if length > _MAX_ANSWER:
                 raise GatewayError(
@@ -112,13 +121,16 @@ def ask(state_dir: Path, command: Command, timeout: float = 30.0) -> Answer:
         ) from exc
     except PermissionError as exc:
         raise GatewayError(f"{path}: only the gateway's own user may ask; nothing is done") from exc
+    except BlockingIOError as exc:
+        # A Unix socket does not wait for room in the other one's queue.
+        raise GatewayError(f"{path}: too many ask at once; nothing is done") from exc
     except TimeoutError as exc:
         raise GatewayError(
             f"{path}: no answer within {timeout:g} s; what was asked for may still be done"
         ) from exc
     except (OSError, EOFError) as exc:
         raise GatewayError(f"{path}: the gateway hung up without an answer; its log says why") from exc
-    except msgspec.DecodeError as exc:
+    except _UNREADABLE as exc:
         raise GatewayError(
             f"{path}: expected an answer, got what is none; another version runs there"
         ) from exc
@@ -131,8 +143,12 @@ async def serve(
     limiter = trio.CapacityLimiter(most)
 
     async def answer(stream: trio.SocketStream) -> None:
-        async with stream, limiter:
-            await _converse(stream, handler, log)
+        async with stream:
+            if limiter.statistics().tasks_waiting >= _MOST_WAITING:
+                await _send(stream, Answer(ok=False, lines=("too many ask at once; nothing is done",)))
+                return
+            async with limiter:
+                await _converse(stream, handler, log)
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     await trio.serve_listeners(answer, [listener])
@@ -153,12 +169,20 @@ async def _converse(stream: trio.SocketStream, handler: Handler, log: FilteringB
         answer = await handler.handle(command, _name(uid))
     except GatewayError as exc:
         answer = Answer(ok=False, lines=(str(exc),))
-    with trio.move_on_after(_TALK):
-        try:
-            await stream.send_all(_frame(answer))
-        except trio.BrokenResourceError:
-            # Who asked did not wait.
-            return
+    if not await _send(stream, answer):
+        log.warning("answer not taken", by=_name(uid), command=type(command).__name__)
+
+
+async def _send(stream: trio.SocketStream, answer: Answer) -> bool:
+    """Whether it was taken in time, or nobody waits for it any more."""
+    frame = _frame(answer)
+    if len(frame) > _MAX_ANSWER:
+        frame = _frame(
+            Answer(ok=False, lines=(f"the answer has {len(frame) >> 20} MiB: more than can be told",))
+        )
+    with trio.move_on_after(_TALK) as scope, suppress(trio.BrokenResourceError):
+        await stream.send_all(frame)
+    return not scope.cancelled_caught
 
 
 async def _hear(stream: trio.SocketStream) -> Command | None:
@@ -176,7 +200,7 @@ async def _hear(stream: trio.SocketStream) -> Command | None:
                 if wanted > _MAX_COMMAND:
                     return None
         return _DECODER.decode(data[_LENGTH:])
-    except (trio.BrokenResourceError, msgspec.DecodeError):
+    except (trio.BrokenResourceError, *_UNREADABLE):
         return None
 
 

@@ -162,6 +162,7 @@ class Control:
                 issuers=self._issuers(),
                 local_revocations=local,
                 configured_revocations=configured,
+                problems=self._operations.problems,
             )
         )
 

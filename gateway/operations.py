@@ -20,7 +20,7 @@ from gateway.revocation import local, policy
 from gateway.revocation.local import LocalRevocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _LOOK = 1.0
 # Seconds that `refresh` waits for; a source that hangs goes on without it.
 LONGEST_REFRESH = 120.0
+# Commands to refresh that wait at a time: those that revoke are not to queue behind sources that hang.
+_MOST_REFRESHES = 8
+# Certificates that are revoked by hand: for more there are files, and CRLs.
+_MOST_BY_HAND = 10_000
 
 
 class Refreshable(Protocol):
@@ -98,11 +102,18 @@ class Operations:
         self._problem: str | None = None
         self._strange: list[str] = []
         self._lock = trio.Lock()
+        self._refreshing = 0
 
     @property
     def revoked(self) -> tuple[int, int]:
         """How many certificates are revoked by hand, and by the configuration."""
         return len(self._revoked), len(self._fixed)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps certificates from being revoked that should be, or the other way round."""
+        unread = (f"revoked_serials: {problem}" for problem in self._files.problems)
+        return (*unread, *([f"not in force: {self._problem}"] if self._problem is not None else []))
 
     async def restore(self) -> None:
         """Put in force what was revoked before a restart, and what the files of revoked_serials say.
@@ -178,7 +189,8 @@ class Operations:
             case Refresh():
                 return await self._refresh(command.url)
             case ListRevoked():
-                return self._list()
+                # Tens of thousands take a while to describe.
+                return await trio.to_thread.run_sync(_list, (*self._fixed, *self._revoked))
             case Status():
                 return self._status()
 
@@ -194,8 +206,14 @@ class Operations:
             )
         )
         async with self._lock:
+            revoked = local.add(self._revoked, new)
+            if len(revoked) > _MOST_BY_HAND:
+                raise GatewayError(
+                    f"{_MOST_BY_HAND} certificates are revoked by hand, which is all that can be: "
+                    "use revoked_serials, or a CRL; nothing is revoked"
+                )
             # In force first: a file that cannot be written must not keep it from that.
-            await self._put_in_force(local.add(self._revoked, new), self._fixed)
+            await self._put_in_force(revoked, self._fixed)
             lines = [f"revoked and in force: {_certificate(new)}, {new.reason}"]
             lines += await self._keep()
         self._log.warning(
@@ -263,6 +281,22 @@ class Operations:
         if not chosen and url is not None:
             what = f"{display_url(url)}: no source has this URL"
             raise GatewayError(f"{what}; `tls-gateway status` lists them; nothing is fetched")
+        if self._refreshing >= _MOST_REFRESHES:
+            raise GatewayError(f"{_MOST_REFRESHES} refreshes are under way; nothing is fetched")
+        self._refreshing += 1
+        try:
+            lines = await self._refresh_all(chosen, with_files=url is None)
+        finally:
+            self._refreshing -= 1
+        if not lines:
+            raise GatewayError("there are no sources; nothing is fetched")
+        lines.sort(key=lambda each: each[1])
+        return Answer(ok=all(good for good, _line in lines), lines=tuple(line for _good, line in lines))
+
+    async def _refresh_all(
+        self, chosen: Iterable[tuple[str, Source]], *, with_files: bool
+    ) -> list[tuple[bool, str]]:
+        """What came of each: whether it is good, and a line."""
         lines: list[tuple[bool, str]] = []
 
         async def one(kind: str, source: Source) -> None:
@@ -275,39 +309,37 @@ class Operations:
             with trio.move_on_after(LONGEST_REFRESH) as scope:
                 lines.extend(map(_file_outcome, await self._follow(asked=True)))
                 if self._problem is not None:
-                    lines.append((False, f"revoked_serials: not in force: {self._problem}"))
+                    lines.append((False, f"not in force: {self._problem}"))
             if scope.cancelled_caught:
                 lines.append((False, f"revoked_serials: no end within {LONGEST_REFRESH:g} s"))
 
         async with trio.open_nursery() as nursery:
             for kind, source in chosen:
                 nursery.start_soon(one, kind, source)
-            if url is None:
+            if with_files:
                 nursery.start_soon(files)
-        if not lines:
-            raise GatewayError("there are no sources; nothing is fetched")
-        lines.sort(key=lambda each: each[1])
-        return Answer(ok=all(good for good, _line in lines), lines=tuple(line for _good, line in lines))
-
-    def _list(self) -> Answer:
-        everything = (*self._fixed, *self._revoked)
-        described = [
-            {
-                "issuer": names.printable_der(each.issuer),
-                "serial": names.serial_hex(each.serial),
-                "reason": each.reason,
-                "revoked_at": policy.moment(each.revoked_at),
-                "by": each.by,
-                "note": each.note,
-            }
-            for each in everything
-        ]
-        lines = ["  ".join(filter(None, each.values())) for each in described]
-        return Answer(ok=True, lines=tuple(lines), data=msgspec.json.encode(described))
+        return lines
 
     def _status(self) -> Answer:
         found = self._look()
         return Answer(ok=True, lines=tuple(status.lines(found)), data=msgspec.json.encode(found))
+
+
+def _list(revocations: Sequence[LocalRevocation]) -> Answer:
+    named = {issuer: names.printable_der(issuer) for issuer in {each.issuer for each in revocations}}
+    described = [
+        {
+            "issuer": named[each.issuer],
+            "serial": names.serial_hex(each.serial),
+            "reason": each.reason,
+            "revoked_at": policy.moment(each.revoked_at),
+            "by": each.by,
+            "note": each.note,
+        }
+        for each in revocations
+    ]
+    lines = tuple("  ".join(filter(None, each.values())) for each in described)
+    return Answer(ok=True, lines=lines, data=msgspec.json.encode(described))
 
 
 def _serial(text: str) -> int:

@@ -189,7 +189,7 @@ async def receive(stream: trio.abc.ReceiveStream, kind: type[Message]) -> AsyncG
                 break
             try:
                 message = decoder.decode(bytes(buffer[_LENGTH:end]))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 return
             del buffer[:end]
             yield message

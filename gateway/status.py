@@ -138,6 +138,8 @@ class Moment(NamedTuple):
     """The Names (DER) of all known CAs."""
     local_revocations: int
     configured_revocations: int
+    problems: Sequence[str] = ()
+    """With what is revoked by hand, or by the configuration."""
 
 
 class Observer:
@@ -203,7 +205,7 @@ class Observer:
         responder's failure must not take a whole fleet of gateways out of service.
         """
         reasons: list[str] = [] if at.begun else ["starting: lists and staples are being fetched"]
-        warnings: list[str] = []
+        warnings = [one_line(problem) for problem in at.problems]
         for known in at.sources:
             condition, state = _condition(known.state, at.now), known.state
             told = f"{known.kind} {display_url(state.url)}"

@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import threading
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,10 +52,13 @@ class Desk:
         self.answer = Answer(ok=True, lines=("done",), data=b"[]")
         self.fault: Exception | None = None
         self.wait = 0.0
+        self.go_on: trio.Event | None = None
 
     async def handle(self, command: Command, by: str) -> Answer:
         self.heard.append((command, by))
         await trio.sleep(self.wait)
+        if self.go_on is not None:
+            await self.go_on.wait()
         if self.fault is not None:
             raise self.fault
         return self.answer
@@ -131,6 +134,10 @@ async def test_only_its_owner_may_open_the_socket(tmp_path: Path, desk: Desk) ->
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def framed(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4) + payload
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -141,6 +148,8 @@ async def test_only_its_owner_may_open_the_socket(tmp_path: Path, desk: Desk) ->
         b"\0\0\0\0",
         b"\0\0\0\x01\xc0",
         b"\0\0\0\x08" + msgspec.msgpack.encode(("x", "yyyyy"))[:8],
+        # A field that nobody knows, of arrays in arrays.
+        framed(b"\x82\xa4type\xa6Status\xa1x" + b"\x91" * 60_000 + b"\xc0"),
     ],
 )
 async def test_nonsense_is_refused_and_the_next_is_answered(
@@ -177,6 +186,67 @@ async def test_who_does_not_wait_for_the_answer_harms_nobody(tmp_path: Path, des
         await stream.aclose()
         assert await asked(state_dir, Status()) == desk.answer
         assert len(desk.heard) == 2
+
+
+async def test_who_does_not_take_the_answer_is_not_waited_for_and_told_of(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    monkeypatch.setattr(commands, "_TALK", 0.05)
+    desk.answer = Answer(ok=True, lines=(), data=b"x" * (8 << 20))
+    async with served(tmp_path / "state", desk):
+        async with await connected(tmp_path / "state") as stream:
+            await stream.send_all(commands._frame(Status()))
+            with trio.fail_after(10):
+                while not events:  # noqa: ASYNC110 - the log is no trio.Event
+                    await trio.sleep(0.01)
+        desk.answer = Answer(ok=True, lines=("done",))
+        assert await asked(tmp_path / "state", Status()) == desk.answer
+    assert [(event["event"], event["command"]) for event in events] == [("answer not taken", "Status")]
+
+
+async def test_an_answer_that_is_too_long_says_so(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_MAX_ANSWER", 1 << 20)
+    desk.answer = Answer(ok=True, lines=(), data=b"x" * (1 << 20))
+    async with served(tmp_path / "state", desk):
+        answer = await asked(tmp_path / "state", Status())
+    assert answer == Answer(ok=False, lines=("the answer has 1 MiB: more than can be told",))
+
+
+async def test_who_comes_when_too_many_wait_is_told_so_at_once(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_MOST_WAITING", 1)
+    desk.go_on = trio.Event()
+    send, receive = trio.open_memory_channel[Answer](3)
+
+    async def one() -> None:
+        await send.send(await asked(tmp_path / "state", Status()))
+
+    async with served(tmp_path / "state", desk, most=1), trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(one)
+        assert await receive.receive() == Answer(ok=False, lines=("too many ask at once; nothing is done",))
+        desk.go_on.set()
+        assert [await receive.receive() for _ in range(2)] == [desk.answer, desk.answer]
+
+
+def test_where_too_many_have_come_to_be_heard_it_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with publish.bind(tmp_path / "run", commands.SOCKET_NAME), ExitStack() as waiting:
+        with publish.short(tmp_path / "run") as base, suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                one.setblocking(False)  # noqa: FBT003 - the library's own signature
+                one.connect(f"{base}/{commands.SOCKET_NAME}")
+        with pytest.raises(GatewayError, match=r"too many ask at once; nothing is done"):
+            ask(tmp_path, Status(), 0.2)
+
+
+def test_a_request_that_nobody_would_hear_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match=r"expected a request of at most 65536 octets, got .*; nothing is"):
+        ask(tmp_path, Revoke(b"name", "05", "unspecified", "x" * 70_000))
 
 
 async def test_no_answer_in_time_is_one_line(tmp_path: Path, desk: Desk) -> None:

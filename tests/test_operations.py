@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
 
 from gateway import operations as operations_module
 from gateway import status
@@ -194,6 +195,18 @@ async def test_what_makes_no_sense_is_refused(desk: Desk, serial: str, reason: s
         await desk.revoke(serial, reason=reason)
 
 
+async def test_no_more_are_revoked_by_hand_than_can_be_kept_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_module, "_MOST_BY_HAND", 2)
+    await desk.revoke("05")
+    await desk.revoke("06")
+    with pytest.raises(GatewayError, match=r"2 certificates are revoked by hand, .*; nothing is revoked"):
+        await desk.revoke("07")
+    # The same again is no more.
+    assert (await desk.revoke("06")).ok
+
+
 async def test_an_issuer_that_nobody_knows_is_warned_of(desk: Desk) -> None:
     answer = await desk.revoke(issuer=STRANGER)
     assert answer.ok
@@ -317,6 +330,7 @@ async def test_a_bad_file_changes_nothing_and_is_told_once(
     assert len(errors) == 2
     assert "revoked.txt: line 2: expected a serial number" in errors[0]
     assert "revoked.txt: line 2: expected UTF-8 text" in errors[1]
+    assert desk.operations.problems == (f"revoked_serials: {errors[1]}",)
     answer = await refresh(desk)
     assert not answer.ok
     assert answer.lines == (f"{errors[1]}; what it said before stays",)
@@ -351,7 +365,7 @@ async def test_what_a_table_had_no_room_for_is_tried_again_and_told_once(
     desk.tables.fault = TableError("no room")
     await desk.operations.restore()
     await desk.operations._follow()
-    assert (await refresh(desk)).lines[-1] == "revoked_serials: not in force: no room"
+    assert (await refresh(desk)).lines[-1] == "not in force: no room"
     desk.tables.fault = None
     await desk.operations._follow()
     assert desk.tables.entries == local.entries((in_file(5, file), revocation(6)))
@@ -430,6 +444,21 @@ async def test_a_source_that_hangs_is_not_waited_for_for_ever(desk: Desk, autoju
     assert answer.lines == (
         f"http://crl.example/b.crl: no end within {operations_module.LONGEST_REFRESH:g} s; it goes on",
     )
+
+
+async def test_those_who_refresh_do_not_keep_others_from_being_heard(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
+    desk.sources = [("list", Refresher(B, hang))]
+    async with trio.open_nursery() as nursery:
+        for _ in range(operations_module._MOST_REFRESHES):
+            nursery.start_soon(desk.operations.handle, Refresh(B), BY)
+        await wait_all_tasks_blocked()
+        with pytest.raises(GatewayError, match="8 refreshes are under way; nothing is fetched"):
+            await desk.operations.handle(Refresh(B), BY)
+    with pytest.raises(GatewayError, match="no source has this URL"):
+        await desk.operations.handle(Refresh(A), BY)
+    assert desk.operations._refreshing == 0
 
 
 async def test_a_source_is_found_by_the_url_that_status_shows(desk: Desk, autojump_clock: MockClock) -> None:

@@ -69,6 +69,13 @@ def test_it_is_ready_when_all_lists_and_staples_are_there() -> None:
     assert look(observer(staples=True), of_list(), of_staple()).ready
 
 
+def test_what_is_wrong_with_what_is_revoked_here_is_a_warning() -> None:
+    at = Moment(NOW, NOW - 10, begun=True, sources=[of_list()], issuers=(), local_revocations=1,
+                configured_revocations=2, problems=["not in force: no\nroom"])  # fmt: skip
+    found = observer().look(at)
+    assert (found.ready, found.warnings) == (True, ("not in force: no\\nroom",))
+
+
 def test_it_is_not_ready_before_every_source_has_had_its_chance() -> None:
     found = look(observer(), of_list(), begun=False)
     assert (found.ready, found.reasons) == (False, ("starting: lists and staples are being fetched",))

@@ -62,6 +62,11 @@ class SerialFiles:
         self.revocations: tuple[LocalRevocation, ...] = self._joined()
         """What counts; another tuple when that has changed."""
 
+    @property
+    def problems(self) -> list[str]:
+        """Why files are not as they were last read."""
+        return [file.problem for file in self._files if file.problem is not None]
+
     async def look(self, *, asked: bool = False) -> list[Look]:
         """Read the files that have changed, or all of them where somebody has `asked`: one `Look` for each.
 
@@ -84,7 +89,7 @@ class _File:
         self._issuers = issuers
         self._lines = file.lines
         self._identity: tuple[int, ...] | None = None
-        self._problem: str | None = None
+        self.problem: str | None = None
 
     async def look(self, *, asked: bool) -> Look | None:
         """None where there is nothing new."""
@@ -98,9 +103,9 @@ class _File:
             self._identity = raw.identity
             lines, revoked = await _in_thread(self._understand, raw)
         except ConfigError as exc:
-            told, self._problem = self._problem == str(exc), str(exc)
+            told, self.problem = self.problem == str(exc), str(exc)
             return Look(name, len(self.revoked), problem=str(exc), told=told)
-        self._problem = None
+        self.problem = None
         settled = asked or lines == self._lines
         if lines != self._lines:
             # Times are coarse: what is written next may leave it with the same one.
