@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
-from OpenSSL import crypto
 
 from gateway import der
 from gateway.config.values import one_line
@@ -32,6 +30,7 @@ from gateway.names import describe, issuer_id, printable, printable_der, reason_
 from gateway.native import ALL_REASONS, Cover, Subjects, Table, TableMeta, VerdictKind, World, compile_table
 from gateway.revocation import local, scope
 from gateway.revocation.authorities import trusted_by
+from gateway.revocation.chain import build_chain
 from gateway.revocation.crl import parse_untrusted, verify_crl
 from gateway.revocation.known import find_extension
 from gateway.revocation.policy import moment
@@ -301,9 +300,9 @@ def _at_listener(
     if listener.verify == "none":
         return True, [line("verdict", "let in: no client certificate is asked for")]
     lines: list[str] = []
-    chain = _chain(material.client_cas, client[0], client[1:])
+    chain = build_chain(listener, material.client_cas, client[0], client[1:])
     if isinstance(chain, str) and office.learnt:
-        found = _chain(material.client_cas, client[0], [*client[1:], *office.learnt])
+        found = build_chain(listener, material.client_cas, client[0], [*client[1:], *office.learnt])
         if not isinstance(found, str):
             lines.append(
                 line("note", "the file lacks a CA that is known from others: the client has to send it")
@@ -327,26 +326,6 @@ def _at_listener(
         lines.append(line("certificate", f"{describe(chain[0])} is trusted itself: no list covers it"))
     let_in, words = _decide(worst, depth, revocation, office)
     return let_in, [*lines, line("verdict", words)]
-
-
-def _chain(
-    trusted: Sequence[x509.Certificate], leaf: x509.Certificate, sent: Sequence[x509.Certificate]
-) -> list[x509.Certificate] | str:
-    """The chain that OpenSSL builds, from the leaf to an anchor; or what is wrong with it."""
-    store = crypto.X509Store()
-    for ca in dict.fromkeys(trusted):
-        store.add_cert(crypto.X509.from_cryptography(ca))
-    extra = [crypto.X509.from_cryptography(ca) for ca in sent]
-    context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf), extra)
-    try:
-        chain = [each.to_cryptography() for each in context.get_verified_chain()]
-    except crypto.X509StoreContextError as exc:
-        return f"{one_line(str(exc))}: {describe(exc.certificate.to_cryptography())}"
-    usage = find_extension(leaf.extensions, x509.ExtendedKeyUsage)
-    allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if usage is not None and not allowed & set(usage):
-        return f"not for TLS clients (extendedKeyUsage): {describe(leaf)}"
-    return chain
 
 
 def _certificate(

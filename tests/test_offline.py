@@ -285,3 +285,32 @@ def test_what_a_file_of_the_configuration_revokes_is_told_with_its_line(
     assert words == f"revoked by hand in this gateway, by {file} line 2"
     assert told(result, "verdict") == ["refused: certificate_revoked"]
     assert desk.ask(other).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("trust", "status", "verdict"),
+    [("ca", 1, "refused: untrusted: unable to get issuer certificate"), ("intermediate", 0, "let in")],
+)
+def test_a_ca_without_its_root_is_an_anchor_where_trust_says_so(
+    trust: str, status: int, verdict: str, tmp_path: Path, root: Authority, sub: Authority
+) -> None:
+    desk = Desk(tmp_path, root)
+    desk.write("ca.pem", sub.pem)
+    desk.config.write_text(desk.toml().replace("proxy_protocol", f'trust = "{trust}"\nproxy_protocol'))
+    desk.keep(sub.crl())
+    result = desk.ask(sub.issue("device"))
+    assert result.exit_code == status
+    assert told(result, "verdict")[0].startswith(verdict)
+
+
+def test_a_chain_that_is_longer_than_the_listener_allows_is_untrusted(
+    tmp_path: Path, root: Authority, sub: Authority
+) -> None:
+    desk = Desk(tmp_path, root)
+    desk.keep(root.crl())
+    desk.config.write_text(desk.toml().replace("proxy_protocol", "verify_depth = 0\nproxy_protocol"))
+    result = desk.ask(sub.issue("device"))
+    assert result.exit_code == 1
+    assert told(result, "verdict") == [
+        "refused: untrusted: 1 CAs below the trusted one, and verify_depth is 0"
+    ]

@@ -223,13 +223,26 @@ class _Files:
         for cert in found:
             if cert not in cas and cert not in signers:
                 self.warn("client_ca", path, f"{_subject(cert)} is no CA and is left out")
+        self.check_cas(cas, path)
+        return cas, signers
+
+    def check_cas(self, cas: Sequence[x509.Certificate], path: Path) -> None:
+        """Warn of those that let nobody in."""
+        if self.listener.trust == "ca":
+            for cert in cas:
+                if not any(_issued(upper, cert) for upper in cas if upper.subject == cert.issuer):
+                    self.warn(
+                        "client_ca",
+                        path,
+                        f"{_subject(cert)} is no root, and what issued it is not there: clients below it are "
+                        'refused unless trust is "intermediate"',
+                    )
         if self.listener.revocation.check != "off" and self.listener.verify != "none":
             for cert in cas:
                 if not _may_sign_crls(cert):
                     self.warn(
                         "client_ca", path, f"{_subject(cert)} may not sign CRLs (keyUsage without cRLSign)"
                     )
-        return cas, signers
 
     def revoked_serials(self, cas: Sequence[x509.Certificate]) -> SerialFile | None:
         key, path = "revocation.revoked_serials", self.listener.revocation.revoked_serials

@@ -127,6 +127,7 @@ class Listener(_Frozen, frozen=True):
     certificates: Annotated[tuple[Certificate, ...], AtLeastOne]
     client_ca: Path | None = None
     verify: Literal["required", "optional", "none"] = "required"
+    trust: Literal["ca", "intermediate"] = "ca"
     client_ca_names: bool = True
     verify_depth: Depth = 10
     tls_versions: Annotated[tuple[TlsVersion, ...], AtLeastOne] = ("1.2", "1.3")

@@ -70,6 +70,8 @@ class ServerContext:
     client_cas: tuple[TrustedCa, ...]
     names: native.ServerNames | None
     """None where every client is presented the same."""
+    partial_chains: bool
+    """Whether each of the client CAs is a trust anchor, not only those that issued themselves."""
 
     @property
     def context(self) -> SSL.Context:
@@ -113,7 +115,7 @@ def make_context(
             {name: made[choice].address for name, choice in presentation.choices.items()}
         )
         names.attach(made[presentation.default].address)
-    return ServerContext(tuple(made.values()), cas, names)
+    return ServerContext(tuple(made.values()), cas, names, listener.trust == "intermediate")
 
 
 def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Context:
@@ -183,9 +185,9 @@ def enter_process(
         gauge=(counters, gauge),
     )
     for ca in server.client_cas:
-        listener.add_ca(
-            openssl.certificate_address(ca.stored), parent=_issuer_index(ca.certificate, server.client_cas)
-        )
+        # No list covers a trust anchor: a resumed session is looked up no further than a full handshake.
+        parent = None if server.partial_chains else _issuer_index(ca.certificate, server.client_cas)
+        listener.add_ca(openssl.certificate_address(ca.stored), parent=parent)
     slots: list[tuple[str, native.StapleSlot]] = []
     for one in server.presenting:
         slot = None
@@ -216,7 +218,7 @@ def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x50
 
 
 def _session_id_context(listener: Listener, cas: Sequence[x509.Certificate]) -> bytes:
-    rules = (listener.name, listener.verify, listener.verify_depth)
+    rules = (listener.name, listener.verify, listener.trust, listener.verify_depth)
     digest = hashlib.sha256(repr(rules).encode())
     for certificate in cas:
         digest.update(certificate.public_bytes(Encoding.DER))

@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
+from OpenSSL.crypto import X509StoreFlags
 
 from gateway.config.rules import RuleError
 from gateway.config.values import did_you_mean, show
@@ -63,6 +64,9 @@ def apply(context: SSL.Context, listener: Listener) -> None:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_timeout(int(listener.session_lifetime))
     context.set_verify_depth(listener.verify_depth)
+    store = context.get_cert_store()
+    if listener.trust == "intermediate" and store is not None:
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     _refuse_unknown("ciphers", "a cipher suite of TLS 1.2", listener.ciphers, _tls12_ciphers())
     context.set_cipher_list(":".join(listener.ciphers).encode())
     _refuse_unknown("ciphersuites", "a cipher suite of TLS 1.3", listener.ciphersuites, _TLS13_CIPHERSUITES)

@@ -92,6 +92,7 @@ def configs(draw: st.DrawFn) -> Config:
             ciphers=draw(NAMES),
             ciphersuites=draw(NAMES),
             groups=draw(NAMES),
+            trust=draw(st.sampled_from(["ca", "intermediate"])),
             client_ca_names=draw(st.booleans()),
             verify_depth=draw(st.integers(0, 100)),
             session_tickets=draw(st.booleans()),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from cryptography import x509
@@ -46,6 +46,7 @@ class Place:
         self.ca = self.write("ca.pem", root.pem)
         self.key.chmod(0o600)
         self.client_ca: Path | None = self.ca
+        self.trust: Literal["ca", "intermediate"] = "ca"
         self.revocation = Revocation()
         self.stapling = Stapling()
 
@@ -62,6 +63,7 @@ class Place:
             certificates=(Certificate(cert=self.cert, key=self.key),),
             client_ca=self.client_ca,
             verify="required" if self.client_ca else "none",
+            trust=self.trust,
             revocation=self.revocation,
             stapling=self.stapling,
         )
@@ -426,3 +428,21 @@ def test_an_issuer_that_is_no_client_ca_is_a_warning(place: Place) -> None:
     [warning] = place.load().warnings
     assert "revoked_serials" in warning
     assert "line 2: no CA in client_ca is called CN=Fleet CA" in warning
+
+
+def test_a_ca_without_its_root_is_warned_about_unless_it_is_an_anchor(place: Place, sub: Authority) -> None:
+    place.write("ca.pem", sub.pem)
+    (warning,) = place.load().warnings
+    assert warning == (
+        f'listener "external": client_ca: {place.ca}: "Sub" is no root, and what issued it is not there: '
+        'clients below it are refused unless trust is "intermediate"'
+    )
+    place.trust = "intermediate"
+    assert place.load().warnings == ()
+
+
+def test_a_ca_beside_its_root_is_no_reason_for_a_warning(
+    place: Place, root: Authority, sub: Authority
+) -> None:
+    place.write("ca.pem", sub.pem + root.pem)
+    assert place.load().warnings == ()

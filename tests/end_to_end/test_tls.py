@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.authority import Authority
+from tests.authority import Authority, Revoked
 from tests.end_to_end.clients import Echo
 from tests.end_to_end.parts import Gateway, free_port, program, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Of the CA below the root, and no list of the root itself.
+SUB_LIST = '\nrevocation = {{ crl_urls = ["file://{here}/sub.crl"], follow_distribution_points = false }}'
 
 # Listeners by name: the keys that make each differ from the defaults.
 LISTENERS = {
@@ -28,6 +31,11 @@ LISTENERS = {
     "no_names": "client_ca_names = false",
     "depth_0": "verify_depth = 0",
     "depth_1": "verify_depth = 1",
+    "rootless": 'client_ca = "sub.pem"',
+    "partial": 'client_ca = "sub.pem"\ntrust = "intermediate"',
+    "partial_with_list": 'client_ca = "sub.pem"\ntrust = "intermediate"' + SUB_LIST,
+    "partial_with_root": 'client_ca = "both.pem"\ntrust = "intermediate"' + SUB_LIST,
+    "full_with_root": 'client_ca = "both.pem"' + SUB_LIST,
 }
 
 LISTENER = """
@@ -36,10 +44,11 @@ name = "{name}"
 bind = ["127.0.0.1:{port}"]
 upstreams = ["127.0.0.1:{broker}"]
 certificates = [{{ cert = "server.pem", key = "server.key" }}]
-client_ca = "ca.pem"
 {keys}
-revocation = {{ check = "off" }}
 """
+ECHOED = "let in, and heard"
+# What a listener has that says nothing else of it.
+BASE = {"client_ca": 'client_ca = "ca.pem"', "revocation": 'revocation = { check = "off" }'}
 
 
 @dataclass
@@ -65,14 +74,20 @@ class House:
         return done.stdout + done.stderr
 
     def stay(self, listener: str, *options: str, client: str | None = "device", until: str) -> str:
-        """What s_client says until it has said `until`, or until the gateway ends the connection."""
+        """What s_client says until it has said `until`, or until the gateway ends the connection.
+
+        It sends a line, which comes back from the broker.
+        """
         said = ""
         with subprocess.Popen(
             # Line by line: to a pipe it would keep its lines to itself.
             ["stdbuf", "-oL", *self.command(listener, *options, client=client)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ) as process:  # fmt: skip
+            assert process.stdin is not None
             assert process.stdout is not None
+            process.stdin.write(f"{ECHOED}\n")
+            process.stdin.flush()
             for line in process.stdout:
                 said += line
                 if until in line:
@@ -88,6 +103,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     sub = root.intermediate("Sub")
     low = sub.intermediate("Low")
     (directory / "ca.pem").write_bytes(root.pem)
+    (directory / "sub.pem").write_bytes(sub.pem)
+    (directory / "both.pem").write_bytes(sub.pem + root.pem)
+    revoked = sub.issue("revoked")
+    revoked.write(directory, "revoked")
+    (directory / "sub.crl").write_bytes(sub.crl([Revoked(revoked.serial, reason=1)]))
     root.issue("server").write(directory, "server")
     root.issue("device").write(directory, "device")
     sub.issue("below-sub").write(directory, "below-sub")
@@ -98,7 +118,17 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     config.write_text(
         f'workers = 1\nstate_dir = "{directory}/state"\ndrain_timeout = "1s"\n'
         + "".join(
-            LISTENER.format(name=name, port=ports[name], broker=echo.port, keys=keys)
+            LISTENER.format(
+                name=name,
+                port=ports[name],
+                broker=echo.port,
+                keys="\n".join(
+                    [
+                        *(line for key, line in BASE.items() if f"{key} = " not in keys),
+                        keys.format(here=directory),
+                    ]
+                ),
+            )
             for name, keys in LISTENERS.items()
         )
     )
@@ -208,6 +238,44 @@ def test_a_chain_may_be_as_long_as_verify_depth_says(
     said = house.ask(listener, "-tls1_2", client=client)
     assert (OVER in said) == let_in
     assert ("unknown ca" in said) == (not let_in)
+
+
+@pytest.mark.parametrize(
+    ("listener", "client", "let_in", "alert"),
+    [
+        ("rootless", "below-sub", False, "unknown ca"),
+        ("partial", "below-sub", True, ""),
+        ("partial", "below-low", True, ""),
+        ("partial", "device", False, "unknown ca"),
+    ],
+)
+def test_an_intermediate_ca_is_an_anchor_where_trust_says_so(
+    listener: str, client: str, let_in: bool, alert: str, house: House
+) -> None:
+    said = house.ask(listener, "-tls1_2", client=client)
+    assert (OVER in said) == let_in
+    assert alert in said
+
+
+@pytest.mark.parametrize("listener", ["partial_with_list", "partial_with_root"])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_an_intermediate_anchor_needs_no_list_above_it(listener: str, version: str, house: House) -> None:
+    """Nor does a session of a client below it that resumes."""
+    kept = str(house.directory / f"{listener}{version}.session")
+    ticket = "session ticket:"
+    assert ticket in house.stay(listener, version, "-sess_out", kept, client="below-sub", until=ticket)
+    said = house.stay(listener, version, "-sess_in", kept, client="below-sub", until=ECHOED)
+    assert "Reused, " in said
+    assert ECHOED in said
+    refused = house.stay(listener, version, client="revoked", until="nothing")
+    assert "certificate revoked" in refused
+
+
+def test_an_intermediate_ca_that_is_no_anchor_is_looked_up_in_its_roots_list(house: House) -> None:
+    """There is none here."""
+    said = house.ask("full_with_root", "-tls1_2", client="below-sub")
+    assert OVER not in said
+    assert "unknown ca" in said
 
 
 def test_nobody_renegotiates(house: House) -> None:
