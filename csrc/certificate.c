@@ -9,9 +9,6 @@ enum {
   TAG_0 = 0xa0, TAG_1 = 0xa1, TAG_2 = 0xa2, TAG_3 = 0xa3, DIRECTORY_NAME = 0xa4, STRING_1 = 0x81, STRING_2 = 0x82
 };
 
-/* Of a directory name, where one is put together of two parts. */
-enum { LONGEST_NAME = 1024 };
-
 /* take_whole reads an element of |tag| with its header. */
 static int take_whole(gw_der *from, uint8_t tag, gw_der *whole) {
   gw_der content;
@@ -30,21 +27,15 @@ static int take_extension(gw_der *extensions, gw_certificate *certificate) {
     return 0;
   }
   (void)gw_der_take(&extension, BOOLEAN, &flag); /* critical or not */
-  if (!gw_der_take(&extension, OCTET_STRING, &value)) {
-    return 0;
-  }
+  if (!gw_der_take(&extension, OCTET_STRING, &value)) return 0;
   const uint8_t *id = oid.bytes + oid.at;
-  if (gw_der_left(&oid) != sizeof BASIC_CONSTRAINTS) {
-    return 1;
-  }
+  if (gw_der_left(&oid) != sizeof BASIC_CONSTRAINTS) return 1;
   if (memcmp(id, DISTRIBUTION_POINTS, sizeof DISTRIBUTION_POINTS) == 0) {
     return gw_der_left(&certificate->points) == 0 && gw_der_take(&value, SEQUENCE, &certificate->points) &&
            gw_der_left(&certificate->points) > 0;
   }
   if (memcmp(id, BASIC_CONSTRAINTS, sizeof BASIC_CONSTRAINTS) == 0) {
-    if (!gw_der_take(&value, SEQUENCE, &constraints)) {
-      return 0;
-    }
+    if (!gw_der_take(&value, SEQUENCE, &constraints)) return 0;
     certificate->is_ca |= gw_der_take(&constraints, BOOLEAN, &flag) && gw_der_left(&flag) == 1 && flag.bytes[flag.at];
     (void)gw_der_take(&constraints, INTEGER, &depth); /* pathLenConstraint */
     return gw_der_left(&constraints) == 0; /* what OpenSSL takes for a CA must be none to us alone */
@@ -55,9 +46,7 @@ static int take_extension(gw_der *extensions, gw_certificate *certificate) {
 int gw_certificate_read(const uint8_t *der, size_t length, gw_certificate *certificate) {
   gw_der whole = {der, 0, length}, outer, tbs, skipped, wrapped, extensions = {0};
   *certificate = (gw_certificate){0};
-  if (!gw_der_take(&whole, SEQUENCE, &outer) || !gw_der_take(&outer, SEQUENCE, &tbs)) {
-    return 0;
-  }
+  if (!gw_der_take(&whole, SEQUENCE, &outer) || !gw_der_take(&outer, SEQUENCE, &tbs)) return 0;
   (void)gw_der_take(&tbs, TAG_0, &skipped); /* version: not there in v1 */
   /* serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo (RFC 5280, section 4.1). */
   if (!gw_der_take(&tbs, INTEGER, &certificate->serial) || gw_der_left(&certificate->serial) == 0 ||
@@ -68,13 +57,9 @@ int gw_certificate_read(const uint8_t *der, size_t length, gw_certificate *certi
   }
   (void)gw_der_take(&tbs, STRING_1, &skipped); /* issuerUniqueID */
   (void)gw_der_take(&tbs, STRING_2, &skipped); /* subjectUniqueID */
-  if (gw_der_take(&tbs, TAG_3, &wrapped) && !gw_der_take(&wrapped, SEQUENCE, &extensions)) {
-    return 0;
-  }
+  if (gw_der_take(&tbs, TAG_3, &wrapped) && !gw_der_take(&wrapped, SEQUENCE, &extensions)) return 0;
   while (gw_der_left(&extensions) > 0) {
-    if (!take_extension(&extensions, certificate)) {
-      return 0;
-    }
+    if (!take_extension(&extensions, certificate)) return 0;
   }
   return gw_der_left(&tbs) == 0;
 }
@@ -92,39 +77,19 @@ static uint64_t digest_of(uint8_t tag, const gw_der *content) {
 static int take_name(gw_der *names, uint64_t *digest) {
   gw_der content, name;
   uint8_t tag = gw_der_left(names) > 0 ? names->bytes[names->at] : 0;
-  if (!gw_der_take(names, tag, &content)) {
-    return 0;
-  }
+  if (!gw_der_take(names, tag, &content)) return 0;
   if (tag == DIRECTORY_NAME) {
     name = content;
-    if (!gw_der_take(&name, SEQUENCE, &content)) {
-      return 0;
-    }
+    if (!gw_der_take(&name, SEQUENCE, &content)) return 0;
   }
   *digest = digest_of(tag, &content);
   return 1;
 }
 
-/* digest_relative digests the name of |issuer| (the content of an RDNSequence), and behind it the one RDN in |relative|,
- * a whole element whose tag says what it is for instead of SET. Returns it, or 0: too long. */
-static uint64_t digest_relative(const gw_der *issuer, const gw_der *relative) {
-  uint8_t name[LONGEST_NAME];
-  size_t before = gw_der_left(issuer), more = gw_der_left(relative);
-  if (before + more > sizeof name) {
-    return 0;
-  }
-  memcpy(name, issuer->bytes + issuer->at, before);
-  memcpy(name + before, relative->bytes + relative->at, more);
-  name[before] = SET;
-  return gw_name_digest(DIRECTORY_NAME, name, before + more);
-}
-
 /* take_reasons reads ReasonFlags: a BIT STRING whose first bit, of the highest value, is not used. */
 static uint32_t take_reasons(gw_der *point) {
   gw_der bits;
-  if (!gw_der_take(point, STRING_1, &bits)) {
-    return GW_ALL_REASONS;
-  }
+  if (!gw_der_take(point, STRING_1, &bits)) return GW_ALL_REASONS;
   uint32_t reasons = 0;
   for (unsigned i = 1; i <= 8; i++) {
     size_t at = bits.at + 1 + i / 8;
@@ -133,43 +98,28 @@ static uint32_t take_reasons(gw_der *point) {
   return reasons;
 }
 
-/* take_point reads a DistributionPoint, whose certificate's issuer has the name |issuer|, and adds what follows from it.
- */
-static int take_point(gw_der *from, const gw_der *issuer, gw_point *points, size_t room, size_t *count) {
-  gw_der point, named = {0}, full = {0}, relative = {0}, issuers = {0}, signer = *issuer;
-  if (!gw_der_take(from, SEQUENCE, &point)) {
-    return 0;
-  }
+/* take_point reads a DistributionPoint and adds what follows from it. */
+static int take_point(gw_der *from, gw_point *points, size_t room, size_t *count) {
+  gw_der point, named = {0}, full = {0}, relative = {0}, issuers = {0};
+  if (!gw_der_take(from, SEQUENCE, &point)) return 0;
   int has_name = gw_der_take(&point, TAG_0, &named);
   uint32_t reasons = take_reasons(&point);
   int has_issuer = gw_der_take(&point, TAG_2, &issuers);
-  if (gw_der_left(&point) > 0 ||
-      (has_name && !gw_der_take(&named, TAG_0, &full) && !take_whole(&named, TAG_1, &relative))) {
-    return 0;
-  }
+  int is_relative = has_name && gw_der_take(&named, TAG_1, &relative);
+  if (gw_der_left(&point) > 0 || (has_name && !is_relative && !gw_der_take(&named, TAG_0, &full))) return 0;
   do {
     uint64_t crl_issuer = 0, name = 0;
-    if (has_issuer) {
-      gw_der general = issuers, directory;
-      if (!take_name(&issuers, &crl_issuer)) {
-        return 0;
-      }
-      if (!gw_der_take(&general, DIRECTORY_NAME, &directory) || !gw_der_take(&directory, SEQUENCE, &signer)) {
-        continue; /* a list is signed by a directoryName (section 4.2.1.13) */
-      }
-    }
     gw_der names = full;
+    if (has_issuer && !take_name(&issuers, &crl_issuer)) return 0;
     do {
-      if (gw_der_left(&relative) > 0) {
-        name = digest_relative(&signer, &relative);
+      if (is_relative) {
+        name = digest_of(SET, &relative);
       } else if (gw_der_left(&names) == 0) {
         name = crl_issuer; /* no name but that of who signs (section 6.3.3 (b) (2) (i)) */
       } else if (!take_name(&names, &name)) {
         return 0;
       }
-      if (name == 0 || *count == room) {
-        return name == 0 && !has_name; /* of nothing but reasons it names no list */
-      }
+      if (name == 0 || *count == room) return name == 0 && !has_name; /* of nothing but reasons it names no list */
       points[(*count)++] = (gw_point){crl_issuer, name, reasons};
     } while (gw_der_left(&names) > 0);
   } while (gw_der_left(&issuers) > 0);
@@ -179,13 +129,9 @@ static int take_point(gw_der *from, const gw_der *issuer, gw_point *points, size
 size_t gw_certificate_points(const gw_certificate *certificate, gw_point *points, size_t room) {
   size_t count = 0;
   gw_der from = certificate->points, whole = certificate->issuer, issuer;
-  if (room == 0 || !gw_der_take(&whole, SEQUENCE, &issuer)) {
-    return 0;
-  }
+  if (room == 0 || !gw_der_take(&whole, SEQUENCE, &issuer)) return 0;
   while (gw_der_left(&from) > 0) {
-    if (!take_point(&from, &issuer, points, room - 1, &count)) {
-      return 0;
-    }
+    if (!take_point(&from, points, room - 1, &count)) return 0;
   }
   points[count++] = (gw_point){0, digest_of(DIRECTORY_NAME, &issuer), GW_ALL_REASONS};
   return count;

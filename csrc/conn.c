@@ -44,7 +44,7 @@ static void judge_resumed(gw_conn *conn) {
     known->chain = gw_chain_from_leaf(known->listener, leaf);
     if (known->chain == NULL) {
       known->verdict = (gw_verdict){
-          .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_OUT_OF_MEM, .entry = {.reason = -1}};
+          .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_INVALID_EXTENSION, .entry = {.reason = -1}};
     }
     (void)gw_conn_judge(conn); /* which leaves the verdict be where there is no chain */
     gw_verdict_count(known->listener, &known->verdict);
@@ -83,12 +83,8 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
     return GW_HANDSHAKE_DONE;
   }
   int code = gw_openssl.SSL_get_error(conn->ssl, result);
-  if (code == GW_SSL_ERROR_WANT_READ) {
-    return GW_HANDSHAKE_WANT_READ;
-  }
-  if (code == GW_SSL_ERROR_WANT_WRITE) {
-    return GW_HANDSHAKE_WANT_WRITE;
-  }
+  if (code == GW_SSL_ERROR_WANT_READ) return GW_HANDSHAKE_WANT_READ;
+  if (code == GW_SSL_ERROR_WANT_WRITE) return GW_HANDSHAKE_WANT_WRITE;
   const gw_verdict *verdict = &conn->verification.verdict;
   (void)gw_fail(error, "%s", reason_of(verdict, code, os_error));
   /* What stays in the thread's queue would be taken for an error of the next call, ours or Python's. */
@@ -101,9 +97,7 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
 
 int gw_conn_judge(gw_conn *conn) {
   gw_verification *known = &conn->verification;
-  if (known->chain == NULL) {
-    return known->verdict.verdict == GW_VERDICT_NONE;
-  }
+  if (known->chain == NULL) return known->verdict.verdict == GW_VERDICT_NONE;
   gw_snapshot *snapshot = gw_world_snapshot(gw_listener_world(known->listener));
   (void)gw_chain_judge(known->listener, snapshot, known->chain, time(NULL), &known->verdict);
   gw_snapshot_free(snapshot);
@@ -144,15 +138,18 @@ void gw_conn_local(const gw_conn *conn, gw_peer *local) {
 
 void *gw_conn_ssl(const gw_conn *conn) { return conn->ssl; }
 
-void gw_conn_close(gw_conn *conn) {
-  char last[LAST_READ];
-  if (conn->ssl == NULL) {
-    return;
-  }
+void gw_conn_farewell(gw_conn *conn) {
   if (conn->established) {
     (void)gw_openssl.SSL_shutdown(conn->ssl);
     gw_openssl.ERR_clear_error(); /* or it would be taken for an error of the next connection */
+    conn->established = 0;
   }
+}
+
+void gw_conn_close(gw_conn *conn) {
+  char last[LAST_READ];
+  if (conn->ssl == NULL) return;
+  gw_conn_farewell(conn);
   gw_openssl.SSL_free(conn->ssl);
   conn->ssl = NULL;
   /* Closing a socket with unread data sends a reset, which overtakes the alert or close_notify just sent: the client
@@ -165,9 +162,8 @@ void gw_conn_close(gw_conn *conn) {
 }
 
 void gw_conn_free(gw_conn *conn) {
-  if (conn != NULL) {
-    gw_conn_close(conn);
-    gw_chain_free(conn->verification.chain);
-    free(conn);
-  }
+  if (conn == NULL) return;
+  gw_conn_close(conn);
+  gw_chain_free(conn->verification.chain);
+  free(conn);
 }

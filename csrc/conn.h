@@ -74,8 +74,11 @@ void gw_conn_local(const gw_conn *conn, gw_peer *local);
 /* gw_conn_ssl returns the SSL object, which the connection owns, to be asked and not changed. */
 void *gw_conn_ssl(const gw_conn *conn);
 
-/* gw_conn_close sends close_notify if the connection is established and the
- * socket takes it at once, closes the socket and frees all of TLS; who the client
+/* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once; a second call
+ * does nothing. The connection may only be closed then. */
+void gw_conn_farewell(gw_conn *conn);
+
+/* gw_conn_close says farewell, closes the socket and frees all of TLS; who the client
  * is stays known. A second call does nothing. */
 void gw_conn_close(gw_conn *conn);
 

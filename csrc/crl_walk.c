@@ -47,9 +47,7 @@ static int take_time(gw_der *from, int64_t *seconds) {
   const uint8_t *text = time.bytes + time.at;
   for (int i = utc; i < 7; i++, text += 2) {
     unsigned tens = (unsigned)text[0] - '0', ones = (unsigned)text[1] - '0';
-    if (tens > 9 || ones > 9) {
-      return 0;
-    }
+    if (tens > 9 || ones > 9) return 0;
     field[i] = (int)(tens * 10 + ones);
   }
   int year = (utc ? (field[1] < 50 ? 20 : 19) : field[0]) * 100 + field[1], month = field[2], day = field[3];
@@ -91,9 +89,7 @@ static int take_extension(gw_der *extensions, gw_crl_entry *entry, gw_error *err
   if (!is_oid(&oid, REASON_CODE, sizeof REASON_CODE)) {
     return critical ? wrong(&oid, error, "critical entry extension that is not known") : 1;
   }
-  if (entry->reason >= 0) {
-    return wrong(&oid, error, "a second reasonCode");
-  }
+  if (entry->reason >= 0) return wrong(&oid, error, "a second reasonCode");
   /* CRLReason ::= ENUMERATED, 0 to 10, "value 7 is not used". */
   int reason = gw_der_take(&value, ENUMERATED, &code) && gw_der_left(&value) == 0 ? only_octet(&code) : -1;
   if (reason < 0 || reason > 10 || reason == 7) {
@@ -106,9 +102,7 @@ static int take_extension(gw_der *extensions, gw_crl_entry *entry, gw_error *err
 int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, gw_crl_entry *entry, gw_error *error) {
   const gw_der start = {entries, *position, length};
   gw_der from = start, whole, serial, extensions = {0};
-  if (*position >= length) {
-    return gw_fail(error, "%s", "");
-  }
+  if (*position >= length) return gw_fail(error, "%s", "");
   if (!gw_der_take(&from, SEQUENCE, &whole) || !gw_der_take(&whole, INTEGER, &serial) || gw_der_left(&serial) == 0) {
     return wrong(&start, error, "an entry expected, a SEQUENCE that begins with the INTEGER userCertificate, in DER");
   }
@@ -119,9 +113,7 @@ int gw_crl_next_entry(const uint8_t *entries, size_t length, size_t *position, g
   }
   (void)gw_der_take(&whole, SEQUENCE, &extensions); /* optional: what else stands there is too much */
   while (gw_der_left(&extensions) > 0) {
-    if (!take_extension(&extensions, entry, error)) {
-      return 0;
-    }
+    if (!take_extension(&extensions, entry, error)) return 0;
   }
   if (gw_der_left(&whole) > 0) {
     return wrong(&whole, error, "the end of the entry expected, behind crlEntryExtensions at the most");
@@ -134,9 +126,7 @@ int gw_crl_next_issuer(const uint8_t *entries, size_t length, size_t *position, 
                        gw_error *error) {
   do {
     *begin = *position;
-    if (!gw_crl_next_entry(entries, length, position, entry, error)) {
-      return 0;
-    }
+    if (!gw_crl_next_entry(entries, length, position, entry, error)) return 0;
   } while (entry->issuer_end == 0);
   return 1;
 }

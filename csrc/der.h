@@ -23,25 +23,17 @@ static inline int gw_der_next_is(const gw_der *from, uint8_t tag) {
 static inline int gw_der_take(gw_der *from, uint8_t tag, gw_der *content) {
   const uint8_t *bytes = from->bytes;
   size_t at = from->at + 2;
-  if (gw_der_left(from) < 2 || !gw_der_next_is(from, tag)) {
-    return 0;
-  }
+  if (gw_der_left(from) < 2 || !gw_der_next_is(from, tag)) return 0;
   size_t length = bytes[at - 1];
   if (length >= 0x80) {
     size_t octets = length & 0x7f;
-    if (octets == 0 || octets > 4 || octets > from->end - at || bytes[at] == 0) {
-      return 0;
-    }
+    if (octets == 0 || octets > 4 || octets > from->end - at || bytes[at] == 0) return 0;
     for (length = 0; octets > 0; octets--) {
       length = length << 8 | bytes[at++];
     }
-    if (length < 0x80) {
-      return 0;
-    }
+    if (length < 0x80) return 0;
   }
-  if (length > from->end - at) {
-    return 0;
-  }
+  if (length > from->end - at) return 0;
   *content = (gw_der){bytes, at, at + length};
   from->at = at + length;
   return 1;

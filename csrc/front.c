@@ -21,7 +21,7 @@ struct gw_front {
   int64_t timeout_ms;
   int epoll;
   gw_node conns; /* in progress, in the order of their deadlines */
-  size_t count; /* atomic */
+  size_t count;  /* atomic: of those */
   int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
   int paused;                           /* epoll is not to report them */
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
@@ -40,34 +40,29 @@ static void count(const gw_front *front, int which, int delta) {
 
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error) {
   gw_front *front = calloc(1, sizeof *front);
-  if (front == NULL) {
-    (void)gw_fail(error, "no memory");
-    return NULL;
-  }
-  *front = (gw_front){.listener = listener, .ssl_ctx = ssl_ctx, .timeout_ms = timeout_ms};
-  gw_list_init(&front->conns);
-  front->epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (front->epoll < 0) {
+  int epoll = front == NULL ? -1 : epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) {
     (void)gw_fail(error, "no epoll set for handshakes: %m");
     free(front);
     return NULL;
   }
+  *front = (gw_front){.listener = listener, .ssl_ctx = ssl_ctx, .timeout_ms = timeout_ms, .epoll = epoll};
+  gw_list_init(&front->conns);
   return front;
 }
 
 void gw_front_free(gw_front *front) {
-  if (front != NULL) {
-    while (!gw_list_empty(&front->conns)) {
-      gw_conn *conn = conn_of(front->conns.next);
-      gw_list_remove(&conn->node);
-      gw_conn_free(conn);
-      count(front, GW_COUNT_HANDSHAKING, -1);
-    }
-    gw_front_stop_listening(front);
-    (void)close(front->epoll);
-    free(front->sample);
-    free(front);
+  if (front == NULL) return;
+  while (!gw_list_empty(&front->conns)) {
+    gw_conn *conn = conn_of(front->conns.next);
+    gw_list_remove(&conn->node);
+    gw_conn_free(conn);
+    count(front, GW_COUNT_HANDSHAKING, -1);
   }
+  gw_front_stop_listening(front);
+  (void)close(front->epoll);
+  free(front->sample);
+  free(front);
 }
 
 void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count) {
@@ -137,9 +132,7 @@ static int dial(gw_front *front) {
 /* hand_over takes a clear client to the relay with a broker's socket. Returns 1, or 0 and it has to be told of. */
 static int hand_over(gw_front *front, const gw_arrival *arrival) {
   int broker = arrival->clear && front->broker_count > 0 ? dial(front) : -1;
-  if (broker < 0) {
-    return 0;
-  }
+  if (broker < 0) return 0;
   if (!gw_relay_queue(front->relay, arrival->conn, broker, 0, NULL, 0, NULL)) {
     (void)close(broker);
     return 0;
@@ -171,9 +164,7 @@ static int watch_socket(gw_front *front, int index, int how) {
 }
 
 int gw_front_listen(gw_front *front, int listening, gw_error *error) {
-  if (front->sockets == MOST_SOCKETS) {
-    return gw_fail(error, "more than %d addresses", MOST_SOCKETS);
-  }
+  if (front->sockets == MOST_SOCKETS) return gw_fail(error, "more than %d addresses", MOST_SOCKETS);
   front->listening[front->sockets] = listening;
   if (!watch_socket(front, front->sockets, EPOLL_CTL_ADD)) {
     return gw_fail(error, "cannot wait for clients: %m");
@@ -237,9 +228,7 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
 /* handle deals with one event. Returns 1 when |arrival| was filled. */
 static int handle(gw_front *front, void *what, gw_intake *intake, gw_arrival *arrival) {
   uintptr_t offset = (uintptr_t)what - (uintptr_t)front->listening;
-  if (offset >= sizeof front->listening) {
-    return advance(front, what, arrival);
-  }
+  if (offset >= sizeof front->listening) return advance(front, what, arrival);
   return intake->accepted < intake->quota && take_in(front, *(int *)what, intake, arrival);
 }
 
@@ -264,9 +253,7 @@ int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int 
 }
 
 int64_t gw_front_patience(const gw_front *front) {
-  if (gw_list_empty(&front->conns)) {
-    return -1;
-  }
+  if (gw_list_empty(&front->conns)) return -1;
   int64_t left = conn_of(front->conns.next)->accepted_ms + front->timeout_ms - gw_now_ms();
   return left > 0 ? left : 0;
 }

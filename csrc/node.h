@@ -30,9 +30,7 @@ static inline void gw_list_remove(gw_node *node) {
 
 /* gw_list_move appends all of |from| to |to|, and leaves |from| empty. */
 static inline void gw_list_move(gw_node *to, gw_node *from) {
-  if (gw_list_empty(from)) {
-    return;
-  }
+  if (gw_list_empty(from)) return;
   from->next->previous = to->previous;
   to->previous->next = from->next;
   from->previous->next = to;

@@ -37,7 +37,10 @@ static int start_thread(gw_relay *relay) {
 
 /* The public functions. */
 
-static void set_up(gw_relay *relay, gw_world *world, const gw_relay_options *options) {
+/* allocate makes all of a relay but the thread; or NULL. What could not be opened is below 0. */
+static gw_relay *allocate(gw_world *world, const gw_relay_options *options) {
+  gw_relay *relay = calloc(1, sizeof *relay);
+  if (relay == NULL) return NULL;
   relay->world = world;
   relay->counters = gw_world_counters(world);
   int64_t linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
@@ -61,17 +64,13 @@ static void set_up(gw_relay *relay, gw_world *world, const gw_relay_options *opt
   for (int phase = 0; phase < GW_PHASES; phase++) {
     gw_list_init(&relay->phases[phase].links);
   }
+  return relay;
 }
 
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error) {
-  gw_relay *relay = calloc(1, sizeof *relay);
-  if (relay == NULL) {
-    (void)gw_fail(error, "no memory for the relay");
-    return NULL;
-  }
-  set_up(relay, world, options);
+  gw_relay *relay = allocate(world, options);
   struct epoll_event woken = {.events = EPOLLIN, .data.ptr = NULL};
-  if (relay->epoll < 0 || relay->wake < 0 || relay->events_ready < 0 ||
+  if (relay == NULL || relay->epoll < 0 || relay->wake < 0 || relay->events_ready < 0 ||
       epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->wake, &woken) != 0 || !start_thread(relay)) {
     (void)gw_fail(error, "the relay thread cannot be started: %m");
     gw_relay_free(relay);
@@ -86,9 +85,7 @@ int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
     return gw_fail(error, "a preface of %zu bytes is too long", preface_length);
   }
   gw_link *link = gw_link_new(conn, upstream, id, preface, preface_length);
-  if (link == NULL) {
-    return gw_fail(error, "no memory to relay a connection");
-  }
+  if (link == NULL) return gw_fail(error, "no memory to relay a connection");
   link->adopted_ms = gw_now_ms();
   (void)pthread_mutex_lock(&relay->lock);
   if (relay->stop) {
@@ -116,9 +113,7 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
 
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
   gw_door *door = calloc(1, sizeof *door);
-  if (door == NULL) {
-    return gw_fail(error, "no memory to serve another listener");
-  }
+  if (door == NULL) return gw_fail(error, "no memory to serve another listener");
   gw_admission_init(&door->admission, limits);
   door->watch = GW_WATCH_DOOR;
   door->front = front;
@@ -168,9 +163,7 @@ static gw_node *take_first(gw_relay *relay, gw_node *list) {
 
 int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival) {
   gw_caller *caller = (gw_caller *)take_first(relay, &relay->callers);
-  if (caller == NULL) {
-    return 0;
-  }
+  if (caller == NULL) return 0;
   *arrival = caller->arrival;
   free(caller);
   gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
@@ -179,9 +172,7 @@ int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival) {
 
 int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
   gw_node *first = take_first(relay, &relay->events);
-  if (first == NULL) {
-    return 0;
-  }
+  if (first == NULL) return 0;
   gw_link *link = gw_link_of(first);
   gw_link_tell(link, event);
   gw_link_free(link);
@@ -189,18 +180,14 @@ int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
 }
 
 void gw_relay_stop(gw_relay *relay) {
-  if (!relay->started) {
-    return;
-  }
+  if (!relay->started) return;
   ask(relay, &relay->stop);
   (void)pthread_join(relay->thread, NULL);
   relay->started = 0;
 }
 
 void gw_relay_free(gw_relay *relay) {
-  if (relay == NULL) {
-    return;
-  }
+  if (relay == NULL) return;
   gw_arrival arrival;
   gw_relay_stop(relay);
   while (gw_relay_next_arrival(relay, &arrival)) {

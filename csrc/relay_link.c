@@ -51,9 +51,7 @@ _Static_assert((int)GW_SCRATCH_SIZE >= (int)RECORD_MAX, "a read has room for a w
 /* hold keeps a copy of |bytes| for the sink. Returns 1, or 0 without memory. */
 static int hold(gw_flow *flow, const uint8_t *bytes, size_t length) {
   flow->pending = malloc(length);
-  if (flow->pending == NULL) {
-    return 0;
-  }
+  if (flow->pending == NULL) return 0;
   memcpy(flow->pending, bytes, length);
   flow->at = 0;
   flow->length = length;
@@ -86,13 +84,12 @@ gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *pr
 }
 
 void gw_link_free(gw_link *link) {
-  if (link != NULL) {
-    drop_pending(&link->flows[GW_IN]);
-    drop_pending(&link->flows[GW_OUT]);
-    gw_conn_free(link->conn);
-    free(link->leaf_der);
-    free(link);
-  }
+  if (link == NULL) return;
+  drop_pending(&link->flows[GW_IN]);
+  drop_pending(&link->flows[GW_OUT]);
+  gw_conn_free(link->conn);
+  free(link->leaf_der);
+  free(link);
 }
 
 static int is_connected(int fd) {
@@ -168,9 +165,7 @@ static int tls_waits(gw_link *link, int result, uint32_t *wants) {
     *wants = kind == GW_SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT;
     return 1;
   }
-  if (kind == GW_SSL_ERROR_ZERO_RETURN) {
-    return 0;
-  }
+  if (kind == GW_SSL_ERROR_ZERO_RETURN) return 0;
   unsigned long code = gw_openssl.ERR_peek_error();
   if ((kind == GW_SSL_ERROR_SSL && code == GW_SSL_UNEXPECTED_EOF) || (kind == GW_SSL_ERROR_SYSCALL && error == 0)) {
     gw_link_cause(link, GW_END_CLIENT_CLOSED, 0, "no close_notify");
@@ -282,9 +277,7 @@ static void deliver(gw_link *link, int number, uint8_t *bytes, size_t length) {
 
 uint32_t gw_link_wants(const gw_link *link, int flow, int side) {
   const gw_flow *one = &link->flows[flow];
-  if (link->phase == GW_CONNECTING) {
-    return side == GW_BROKER && flow == GW_IN ? EPOLLOUT : 0;
-  }
+  if (link->phase == GW_CONNECTING) return side == GW_BROKER && flow == GW_IN ? EPOLLOUT : 0;
   if (side == flow) {
     return one->state == GW_FLOW_OPEN && one->pending == NULL ? one->source_wants : 0;
   }
@@ -305,14 +298,6 @@ void gw_link_pump(gw_link *link, int number, uint8_t *scratch) {
   }
   if (flow->state == GW_FLOW_ENDING && flow->pending == NULL) {
     flow->state = number == GW_IN ? tell_broker(link) : tell_client(link);
-  }
-}
-
-void gw_link_farewell(gw_link *link) {
-  if (link->conn->established) {
-    (void)gw_openssl.SSL_shutdown(link->conn->ssl);
-    gw_openssl.ERR_clear_error();
-    link->conn->established = 0; /* so that gw_conn_free does not do it again */
   }
 }
 

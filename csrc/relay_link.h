@@ -115,9 +115,6 @@ void gw_link_gone(gw_link *link, int side, int error);
 /* gw_link_cause notes why the link ends, unless an earlier cause is known; |error| is an errno, or 0. */
 void gw_link_cause(gw_link *link, int end, int error, const char *reason);
 
-/* gw_link_farewell sends close_notify if the client's socket takes it at once. |link| may only be closed then. */
-void gw_link_farewell(gw_link *link);
-
 /* gw_link_close closes both sides, the client's with close_notify where TLS still stands; where the broker
  * refused, the client's stays as it is. |scratch| is overwritten. */
 void gw_link_close(gw_link *link, uint8_t *scratch);

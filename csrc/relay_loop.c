@@ -253,7 +253,7 @@ static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot
     int ends = new || gw_listener_rules(link->conn->verification.listener)->disconnect_revoked;
     next = node->next;
     if (ends && revoked_now(link, snapshot, now)) {
-      gw_link_farewell(link);
+      gw_conn_farewell(link->conn);
       enter(relay, link, GW_CONDEMNED);
     } else if (new) {
       begin(relay, link, gw_link_prepare(link));
@@ -328,9 +328,7 @@ static int patience(const gw_relay *relay) {
   for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
     due_us = sooner(due_us, gw_door_of(node)->due_us);
   }
-  if (due_us == GW_NEVER) {
-    return -1;
-  }
+  if (due_us == GW_NEVER) return -1;
   int64_t left_ms = (due_us - gw_now_us() + 999) / 1000; /* no less, or it would wake up too early */
   return left_ms <= 0 ? 0 : (int)sooner(left_ms, INT_MAX);
 }

@@ -50,9 +50,7 @@ gw_table *gw_table_open(int fd, int deep, gw_error *error) {
     (void)madvise(map, length, MADV_WILLNEED); /* advice: without it lookups are slow at first, not wrong */
     table->image.map = map;
     atomic_init(&table->references, 1);
-    if (check(&table->image, length, deep, error)) {
-      return table;
-    }
+    if (check(&table->image, length, deep, error)) return table;
   }
   free(table);
   if (map != MAP_FAILED) {

@@ -28,10 +28,9 @@ gw_staple *gw_staple_new(uint64_t *counters, const void *x509, gw_staple *next) 
 }
 
 void gw_staple_free(gw_staple *staple) {
-  if (staple != NULL) {
-    (void)pthread_mutex_destroy(&staple->lock);
-    free(staple);
-  }
+  if (staple == NULL) return;
+  (void)pthread_mutex_destroy(&staple->lock);
+  free(staple);
 }
 
 void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t expires) {

@@ -24,9 +24,7 @@ size_t gw_table_size(const uint8_t *entries, size_t length, const gw_table_meta 
     }
     pieces += (entry.serial_length - 1) / sizeof((gw_table_record *)0)->octets + 1;
   }
-  if (position < length) {
-    return 0;
-  }
+  if (position < length) return 0;
   image.header.groups = pieces * 3 / 2 / GW_TABLE_GROUP + 1;
   if (!gw_table_lay_out(&image)) {
     gw_fail(error, "too many serials, or issuer name, key, signature or CRL number longer than %d bytes",
@@ -46,9 +44,7 @@ static int fill(gw_table_image *image, const uint8_t *entries, size_t length, gw
   while (gw_crl_next_entry(entries, length, &position, &entry, error)) {
     int made = 0;
     gw_table_record *record = gw_table_reach(image, entry.serial, entry.serial_length, &made);
-    if (record == NULL) {
-      return gw_fail(error, "serial numbers that were chosen to have one hash");
-    }
+    if (record == NULL) return gw_fail(error, "serial numbers that were chosen to have one hash");
     uint64_t facts = (uint64_t)(entry.revocation_date - GW_TABLE_FIRST_DATE) << 4 | (uint64_t)(entry.reason + 2);
     int first = made || record->facts == 0; /* what was made is not read: it is on its way to memory */
     image->header.count += (uint64_t)first;
@@ -70,9 +66,7 @@ int gw_table_compile(const uint8_t *entries, size_t length, const gw_table_meta 
   if (!gw_table_lay_out(&image) || image.total != size) {
     return gw_fail(error, "a table of these entries has not %zu bytes", size);
   }
-  if (!fill(&image, entries, length, error)) {
-    return 0;
-  }
+  if (!fill(&image, entries, length, error)) return 0;
   uint8_t *at = table + image.blobs_at;
   for (size_t i = 0; i < 4; at += lengths[i++]) {
     if (lengths[i] > 0) { /* of nothing there may be no pointer */

@@ -127,15 +127,11 @@ static inline gw_table_record *gw_table_piece(const gw_table_image *image, uint3
     }
     for (uint64_t same = gw_table_zeros(*tags ^ tag * UINT64_C(0x0101010101010101)); same != 0; same &= same - 1) {
       gw_table_record *record = &records[__builtin_ctzll(same) / 8];
-      if (record->link == link && memcmp(record->octets, octets, link % 32) == 0) {
-        return record;
-      }
+      if (record->link == link && memcmp(record->octets, octets, link % 32) == 0) return record;
     }
     uint64_t open = gw_table_zeros(*tags);
     if (open != 0) {
-      if (made == NULL) {
-        return NULL;
-      }
+      if (made == NULL) return NULL;
       int slot = __builtin_ctzll(open) / 8;
       *tags |= tag << slot * 8;
       records[slot].link = link;
@@ -155,9 +151,7 @@ static inline gw_table_record *gw_table_reach(const gw_table_image *image, const
   for (size_t taken, before = 0; length > 0; serial += taken, length -= taken) {
     taken = length < sizeof record->octets ? length : sizeof record->octets;
     record = gw_table_piece(image, (uint32_t)(before * 32 + taken), serial, made);
-    if (record == NULL) {
-      return NULL;
-    }
+    if (record == NULL) return NULL;
     before = (size_t)(record - gw_table_records(image)) + 1;
   }
   return record;

@@ -32,8 +32,8 @@ struct gw_chain {
   int trusted;             /* of the first: the client is a trust anchor itself, and nothing is looked up */
   int depth;               /* 0 is the client's own */
   int is_ca;
-  const gw_issuer *issuer; /* the listener's or |sent|; NULL: not known, so covered by no list */
-  gw_issuer *sent;         /* owned: the identity of a CA that only the client has */
+  gw_issuer issuer;        /* in the listener's or in |sent|; without a key: not known, so covered by no list */
+  uint8_t *sent;           /* owned: the DER of a CA that only the client has */
   size_t points_count, serial_length;
   gw_point points[]; /* and behind them the serial: content of the DER INTEGER */
 };
@@ -83,42 +83,23 @@ static gw_issuer identity_of(const gw_certificate *ca) {
   return (gw_issuer){name->bytes + name->at, gw_der_left(name), key->bytes + key->at, gw_der_left(key)};
 }
 
-/* The identity of the CA |x509|, malloc'd; or NULL. */
-static gw_issuer *copy_identity(X509 *x509) {
-  gw_issuer *copy = NULL;
-  gw_certificate ca;
-  uint8_t *der = read_certificate(x509, &ca);
-  if (der != NULL) {
-    gw_issuer issuer = identity_of(&ca);
-    copy = malloc(sizeof *copy + issuer.name_length + issuer.key_length);
-    if (copy != NULL) { /* the key follows the name in the certificate as well */
-      uint8_t *octets = memcpy(copy + 1, issuer.name, issuer.name_length + issuer.key_length);
-      *copy = (gw_issuer){octets, issuer.name_length, octets + issuer.name_length, issuer.key_length};
-    }
-  }
-  free(der);
-  return copy;
-}
-
 /* --- listeners --- */
 
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
   gw_listener *listener = calloc(1, sizeof *listener);
-  if (listener != NULL) {
-    listener->world = world;
-    listener->rules = *rules;
-    atomic_init(&listener->count, 0);
-  }
+  if (listener == NULL) return NULL;
+  listener->world = world;
+  listener->rules = *rules;
+  atomic_init(&listener->count, 0);
   return listener;
 }
 
 void gw_listener_free(gw_listener *listener) {
-  if (listener != NULL) {
-    for (int i = 0; i < listener->count; i++) {
-      free(listener->authorities[i].der);
-    }
-    free(listener);
+  if (listener == NULL) return;
+  for (int i = 0; i < listener->count; i++) {
+    free(listener->authorities[i].der);
   }
+  free(listener);
 }
 
 const gw_rules *gw_listener_rules(const gw_listener *listener) { return &listener->rules; }
@@ -129,9 +110,7 @@ int gw_listener_add_ca(gw_listener *listener, void *x509, int parent) {
   int index = listener->count;
   authority added = {.x509 = x509, .parent = parent};
   added.der = index < MOST_AUTHORITIES ? read_certificate(x509, &added.certificate) : NULL;
-  if (added.der == NULL) {
-    return -1;
-  }
+  if (added.der == NULL) return -1;
   added.identity = identity_of(&added.certificate);
   listener->authorities[index] = added;
   atomic_store_explicit(&listener->count, index + 1, memory_order_release);
@@ -142,9 +121,7 @@ int gw_listener_add_ca(gw_listener *listener, void *x509, int parent) {
 static const authority *find_own(const gw_listener *listener, const X509 *x509) {
   int count = atomic_load_explicit(&listener->count, memory_order_acquire);
   for (int i = 0; i < count; i++) {
-    if (listener->authorities[i].x509 == x509) {
-      return &listener->authorities[i];
-    }
+    if (listener->authorities[i].x509 == x509) return &listener->authorities[i];
   }
   return NULL;
 }
@@ -184,16 +161,14 @@ static int add_link(gw_chain **chain, const gw_listener *listener, X509 *subject
   const gw_certificate *certificate = own != NULL ? &own->certificate : der != NULL ? &read : NULL;
   gw_chain *link = certificate == NULL || count > MAX_LINKS ? NULL : new_link(certificate);
   free(der);
-  if (link == NULL) {
-    return 0;
-  }
+  if (link == NULL) return 0;
   link->next = *chain;
   link->count = count;
   link->depth = depth;
-  link->sent = above == NULL && issuer != NULL ? copy_identity(issuer) : NULL;
-  link->issuer = above != NULL ? &above->identity : link->sent;
+  link->sent = above == NULL && issuer != NULL ? read_certificate(issuer, &read) : NULL;
+  link->issuer = above != NULL ? above->identity : link->sent != NULL ? identity_of(&read) : (gw_issuer){0};
   *chain = link;
-  return link->issuer != NULL || issuer == NULL;
+  return link->issuer.key != NULL || issuer == NULL;
 }
 
 int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth) {
@@ -201,12 +176,8 @@ int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth)
   X509 *issuer = verification->above;
   verification->above = certificate;
   /* No list covers the trust anchor (RFC 5280, section 6.1). */
-  if (depth > 0 && (issuer == NULL || listener->rules.check != GW_CHECK_CHAIN)) {
-    return 1;
-  }
-  if (!add_link(&verification->chain, listener, certificate, issuer, depth)) {
-    return 0;
-  }
+  if (depth > 0 && (issuer == NULL || listener->rules.check != GW_CHECK_CHAIN)) return 1;
+  if (!add_link(&verification->chain, listener, certificate, issuer, depth)) return 0;
   verification->chain->trusted = issuer == NULL && find_own(listener, certificate) != NULL;
   return 1;
 }
@@ -228,9 +199,11 @@ static int add_path(gw_chain **chain, const gw_listener *listener, X509 *leaf, i
  * key, which takes some time to find, is asked for only where its own name is that name, too. */
 static int is_anchor(const authority *ca, X509 *leaf, X509_NAME *issuer) {
   int named = gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(leaf), issuer) == 0;
-  gw_issuer *identity = ca->parent < 0 && named ? copy_identity(leaf) : NULL;
-  int same = identity != NULL && gw_issuer_compare(identity, &ca->identity) == 0;
-  free(identity);
+  gw_certificate read;
+  uint8_t *der = ca->parent < 0 && named ? read_certificate(leaf, &read) : NULL;
+  gw_issuer identity = der != NULL ? identity_of(&read) : (gw_issuer){0};
+  int same = der != NULL && gw_issuer_compare(&identity, &ca->identity) == 0;
+  free(der);
   return same;
 }
 
@@ -296,15 +269,11 @@ typedef struct {
 static int ask(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, uint64_t point, int64_t now,
                coverage *all, gw_table_entry *entry) {
   size_t count;
-  const gw_cover *covers = gw_snapshot_covers(snapshot, link->issuer, point, &count);
+  const gw_cover *covers = gw_snapshot_covers(snapshot, &link->issuer, point, &count);
   for (const gw_cover *cover = covers; cover < covers + count; cover++) {
     uint32_t reasons = reasons_of(cover, link);
-    if ((reasons != 0 || cover->reasons == 0) && lists(cover, link, entry)) {
-      return 1;
-    }
-    if (cover->this_update > now + GW_CLOCK_SKEW) {
-      continue;
-    }
+    if ((reasons != 0 || cover->reasons == 0) && lists(cover, link, entry)) return 1;
+    if (cover->this_update > now + GW_CLOCK_SKEW) continue;
     if (cover->next_update != 0 && now - rules->grace > cover->next_update) {
       all->expired |= reasons;
       all->ended = reasons != 0 && cover->next_update > all->ended ? cover->next_update : all->ended;
@@ -321,8 +290,8 @@ static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot,
   gw_verdict verdict = {.verdict = GW_VERDICT_NO_LIST, .depth = link->depth, .entry = {.reason = -1}};
   coverage all = {0};
   gw_table_entry entry; /* of the list that revokes; or else of a delta that takes back */
-  int revoked = link->issuer != NULL && ask(rules, snapshot, link, 0, now, &all, &entry);
-  for (size_t i = 0; link->issuer != NULL && i < link->points_count && !revoked; i++) {
+  int known = link->issuer.key != NULL, revoked = known && ask(rules, snapshot, link, 0, now, &all, &entry);
+  for (size_t i = 0; known && i < link->points_count && !revoked; i++) {
     revoked = ask(rules, snapshot, link, link->points[i].name, now, &all, &entry);
   }
   if (revoked) {
@@ -358,12 +327,10 @@ int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer
              gw_verdict *verdict) {
   gw_certificate certificate;
   gw_chain *link = gw_certificate_read(der, length, &certificate) ? new_link(&certificate) : NULL;
-  if (link == NULL) {
-    return 0;
-  }
+  if (link == NULL) return 0;
   const gw_rules rules = {.grace = grace};
   gw_snapshot *snapshot = gw_world_snapshot(world);
-  link->issuer = issuer;
+  link->issuer = *issuer;
   *verdict = judge_link(&rules, snapshot, link, now);
   gw_snapshot_free(snapshot);
   gw_chain_free(link);
@@ -371,9 +338,7 @@ int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer
 }
 
 void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
-  if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) {
-    return;
-  }
+  if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) return;
   if (!verdict->let_in) {
     gw_count(gw_world_counters(listener->world), CONSEQUENCES[verdict->verdict].counter, 1);
   } else if (listener->rules.on_unavailable == GW_UNAVAILABLE_ACCEPT) {
@@ -395,11 +360,9 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
   gw_listener *listener = verification->listener;
   gw_verdict *verdict = &verification->verdict;
   int depth = gw_openssl.X509_STORE_CTX_get_error_depth(ctx);
-  if (ok && listener->rules.check == GW_CHECK_OFF) {
-    return 1;
-  }
+  if (ok && listener->rules.check == GW_CHECK_OFF) return 1;
   if (!ok || !gw_chain_extend(verification, gw_openssl.X509_STORE_CTX_get_current_cert(ctx), depth)) {
-    int error_code = ok ? GW_X509_V_ERR_OUT_OF_MEM : gw_openssl.X509_STORE_CTX_get_error(ctx);
+    int error_code = ok ? GW_X509_V_ERR_INVALID_EXTENSION : gw_openssl.X509_STORE_CTX_get_error(ctx);
     *verdict = (gw_verdict){
         .verdict = GW_VERDICT_UNTRUSTED, .depth = depth, .error_code = error_code, .entry = {.reason = -1}};
     gw_chain_free(verification->chain); /* a part of one must not be judged */

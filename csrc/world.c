@@ -51,9 +51,7 @@ static gw_snapshot *new_snapshot(const gw_cover *covers, size_t count) {
     octets += covers[i].issuer.name_length + covers[i].issuer.key_length;
   }
   gw_snapshot *snapshot = malloc(sizeof *snapshot + count * sizeof *covers + octets);
-  if (snapshot == NULL) {
-    return NULL;
-  }
+  if (snapshot == NULL) return NULL;
   atomic_init(&snapshot->references, 1);
   snapshot->count = count;
   uint8_t *room = (uint8_t *)(snapshot->covers + count);
@@ -85,11 +83,10 @@ gw_world *gw_world_new(uint64_t *counters) {
 }
 
 void gw_world_free(gw_world *world) {
-  if (world != NULL) {
-    gw_snapshot_free(world->snapshot);
-    pthread_mutex_destroy(&world->lock);
-    free(world);
-  }
+  if (world == NULL) return;
+  gw_snapshot_free(world->snapshot);
+  pthread_mutex_destroy(&world->lock);
+  free(world);
 }
 
 uint64_t *gw_world_counters(const gw_world *world) { return world->counters; }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DIRECTORY_NAME = 0xA4
+_RELATIVE_NAME = 0x31
 # The GeneralNames of one string (RFC 5280, section 4.2.1.6).
 _STRINGS: dict[type[x509.GeneralName], int] = {
     x509.RFC822Name: 0x81,
@@ -113,13 +114,25 @@ def issuer_digest(name_der: bytes) -> int:
 
 
 def _points(point: x509.IssuingDistributionPoint, issuer_der: bytes) -> Iterable[int]:
+    issuer = issuer_der[der.read(issuer_der).content]
     if point.relative_name is not None:
-        # What is relative is appended to the CRL issuer's name (section 4.2.1.13).
         relative = x509.Name([point.relative_name]).public_bytes()
-        name = issuer_der[der.read(issuer_der).content] + relative[der.read(relative).content]
-        yield name_digest(_DIRECTORY_NAME, name)
+        yield from _below(issuer, issuer + relative[der.read(relative).content])
     for full in point.full_name or ():
         if isinstance(full, x509.DirectoryName):
-            yield issuer_digest(full.value.public_bytes())
+            name = full.value.public_bytes()
+            yield from _below(issuer, name[der.read(name).content])
         elif isinstance(full, x509.RFC822Name | x509.DNSName | x509.UniformResourceIdentifier):
             yield name_digest(_STRINGS[type(full)], full.value.encode())
+
+
+def _below(issuer: bytes, name: bytes) -> Iterable[int]:
+    """The digests of a directory name: certificates have the whole, or what it adds to the CRL issuer's.
+
+    Both are what an RDNSequence contains. What is relative is one RDN (section 4.2.1.13).
+    """
+    yield name_digest(_DIRECTORY_NAME, name)
+    if name.startswith(issuer) and len(name) > len(issuer):
+        rdn = der.read(name, len(issuer))
+        if rdn.end == len(name):
+            yield name_digest(_RELATIVE_NAME, name[rdn.content])
