@@ -105,24 +105,12 @@ int gw_conn_judge(gw_conn *conn) {
   return known->verdict.verdict == GW_VERDICT_GOOD || (known->verdict.let_in && !waits);
 }
 
-void gw_conn_get_info(gw_conn *conn, gw_conn_info *info) {
-  const gw_verification *verification = &conn->verification;
-  *info = (gw_conn_info){
-      .verdict = verification->verdict,
-      .resumed = gw_openssl.SSL_session_reused(conn->ssl),
-      .version = gw_openssl.SSL_get_version(conn->ssl),
-      .error_string = gw_openssl.X509_verify_cert_error_string(verification->verdict.error_code),
-  };
-}
+void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict) { *verdict = conn->verification.verdict; }
 
-uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length) {
-  Cryptography_STACK_OF_X509 *chain = gw_openssl.SSL_get0_verified_chain(conn->ssl);
-  if (chain != NULL) {
-    return depth < gw_openssl.sk_X509_num(chain) ? gw_x509_der(gw_openssl.sk_X509_value(chain, depth), length) : NULL;
-  }
-  X509 *leaf = depth == 0 ? gw_openssl.SSL_get_peer_certificate(conn->ssl) : NULL; /* all that a session has */
+uint8_t *gw_conn_leaf(const gw_conn *conn, size_t *length) {
+  X509 *leaf = gw_openssl.SSL_get_peer_certificate(conn->ssl);
   uint8_t *der = gw_x509_der(leaf, length);
-  gw_openssl.X509_free(leaf); /* NULL is fine */
+  gw_openssl.X509_free(leaf); /* NULL is fine, here and there */
   return der;
 }
 
@@ -130,11 +118,7 @@ void gw_free(void *memory) { free(memory); }
 
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
-void gw_conn_local(const gw_conn *conn, gw_peer *local) {
-  socklen_t length = sizeof *local;
-  *local = (gw_peer){0};
-  (void)getsockname(conn->fd, (struct sockaddr *)local, &length);
-}
+int gw_conn_fd(const gw_conn *conn) { return conn->fd; }
 
 void *gw_conn_ssl(const gw_conn *conn) { return conn->ssl; }
 

@@ -52,26 +52,20 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error);
  * a fresh list covers it. */
 int gw_conn_judge(gw_conn *conn);
 
-/* What Python wants to know of a handshake that has ended either way. Pointers borrow from the connection. */
-typedef struct {
-  gw_verdict verdict;
-  int resumed;
-  const char *version;       /* "TLSv1.3" */
-  const char *error_string;  /* of verdict.error_code, static storage */
-} gw_conn_info;
-void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
+/* gw_conn_verdict copies what the last lookup said. */
+void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
 
-/* gw_conn_certificate returns the DER of a certificate of the client's chain, malloc'd for the caller to release with
- * gw_free: its own at |depth| 0, and behind it, after a handshake that OpenSSL has verified or refused, those above up to
- * where it came; a resumed session has its own alone. NULL where there is none. Not to be called once closed. */
-uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length);
+/* gw_conn_leaf returns the DER of the client's certificate, malloc'd for the caller to release with gw_free, or NULL
+ * where there is none. Established connections only. */
+uint8_t *gw_conn_leaf(const gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 
-/* gw_conn_peer copies the client's address, gw_conn_local the one that it connected to (not of one that was closed). */
+/* gw_conn_peer copies the client's address. */
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
-void gw_conn_local(const gw_conn *conn, gw_peer *local);
 
-/* gw_conn_ssl returns the SSL object, which the connection owns, to be asked and not changed. */
+/* gw_conn_fd returns the client's socket, gw_conn_ssl the SSL object: the connection owns both; they are to be asked and
+ * not changed, and not of one that was closed. */
+int gw_conn_fd(const gw_conn *conn);
 void *gw_conn_ssl(const gw_conn *conn);
 
 /* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once; a second call

@@ -27,9 +27,7 @@ struct gw_front {
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
   const gw_broker *brokers;             /* borrowed */
   size_t broker_count, turn;            /* none: clear clients are told of like the others */
-  int wanted;                           /* atomic; 1: the sample is to be taken, 0: it is the reader's */
-  uint8_t *sample;                      /* owned; a certificate */
-  size_t sample_length;
+  int shows;                            /* atomic; the next clear client is told of all the same */
 };
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
@@ -61,7 +59,6 @@ void gw_front_free(gw_front *front) {
   }
   gw_front_stop_listening(front);
   (void)close(front->epoll);
-  free(front->sample);
   free(front);
 }
 
@@ -77,23 +74,11 @@ gw_listener *gw_front_listener(const gw_front *front) { return front->listener; 
 
 size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
 
-uint8_t *gw_front_sample(gw_front *front, size_t *length) {
-  uint8_t *sample = NULL;
-  if (!__atomic_load_n(&front->wanted, __ATOMIC_ACQUIRE)) {
-    sample = front->sample;
-    *length = front->sample_length;
-    front->sample = NULL;
-    __atomic_store_n(&front->wanted, 1, __ATOMIC_RELEASE);
-  }
-  return sample;
-}
+void gw_front_show_one(gw_front *front) { __atomic_store_n(&front->shows, 1, __ATOMIC_RELAXED); }
 
 static void count_time(const gw_front *front, int64_t ms) {
-  int bucket = 0;
-  while (bucket < GW_TIME_BUCKETS - 1 && ms >> bucket != 0) {
-    bucket++;
-  }
-  count(front, GW_COUNT_HANDSHAKE_TIME + bucket, 1);
+  int bits = ms > 0 ? 64 - __builtin_clzll((uint64_t)ms) : 0;
+  count(front, GW_COUNT_HANDSHAKE_TIME + (bits < GW_TIME_BUCKETS ? bits : GW_TIME_BUCKETS - 1), 1);
   count(front, GW_COUNT_HANDSHAKE_MS, (int)ms);
 }
 
@@ -107,10 +92,6 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
   arrival->listener = front->listener;
   arrival->result = result;
   arrival->clear = result == GW_HANDSHAKE_DONE && (verdict == GW_VERDICT_NONE || verdict == GW_VERDICT_GOOD);
-  if (arrival->clear && __atomic_load_n(&front->wanted, __ATOMIC_ACQUIRE)) {
-    front->sample = gw_conn_certificate(conn, 0, &front->sample_length);
-    __atomic_store_n(&front->wanted, 0, __ATOMIC_RELEASE);
-  }
   if (conn->awaited != 0) {
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   }
@@ -131,7 +112,8 @@ static int dial(gw_front *front) {
 
 /* hand_over takes a clear client to the relay with a broker's socket. Returns 1, or 0 and it has to be told of. */
 static int hand_over(gw_front *front, const gw_arrival *arrival) {
-  int broker = arrival->clear && front->broker_count > 0 ? dial(front) : -1;
+  int shown = arrival->clear && __atomic_exchange_n(&front->shows, 0, __ATOMIC_RELAXED);
+  int broker = arrival->clear && !shown && front->broker_count > 0 ? dial(front) : -1;
   if (broker < 0) return 0;
   if (!gw_relay_queue(front->relay, arrival->conn, broker, 0, NULL, 0, NULL)) {
     (void)close(broker);

@@ -40,9 +40,8 @@ gw_listener *gw_front_listener(const gw_front *front);
 /* gw_front_count returns the number of handshakes in progress. Thread-safe. */
 size_t gw_front_count(const gw_front *front);
 
-/* gw_front_sample returns the certificate (DER) of the first clear client that came after the last call, malloc'd for the
- * caller to release with gw_free; NULL where none came, or it had none. One reader, beside whoever steps. */
-uint8_t *gw_front_sample(gw_front *front, size_t *length);
+/* gw_front_show_one makes gw_front_step tell of the next clear client, although it could hand it over. Thread-safe. */
+void gw_front_show_one(gw_front *front);
 
 /* gw_front_listen makes clients of |listening| (a listening socket, non-blocking) come in from now on. Returns 1,
  * and the front owns it; or 0 with |error|. gw_front_stop_listening closes all of them. */

@@ -177,23 +177,16 @@ enum {
   GW_HANDSHAKE_WANT_WRITE,
   GW_HANDSHAKE_TIMED_OUT
 };
-typedef struct {
-  gw_verdict verdict;
-  int resumed;
-  const char *version;
-  const char *error_string;
-} gw_conn_info;
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
-void gw_conn_get_info(gw_conn *conn, gw_conn_info *info);
-uint8_t *gw_conn_certificate(const gw_conn *conn, int depth, size_t *length);
+void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
 void gw_free(void *memory);
 typedef struct {
   ...;
 } gw_peer;
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
-void gw_conn_local(const gw_conn *conn, gw_peer *local);
+int gw_conn_fd(const gw_conn *conn);
 void *gw_conn_ssl(const gw_conn *conn);
 void gw_conn_free(gw_conn *conn);
 
@@ -274,7 +267,7 @@ typedef struct {
   uint32_t length;
 } gw_broker;
 void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
-uint8_t *gw_front_sample(gw_front *front, size_t *length);
+void gw_front_show_one(gw_front *front);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
 /* sys/prctl.h */

@@ -15,7 +15,6 @@ typedef struct ssl_ctx_st SSL_CTX;
 typedef struct x509_st X509;
 typedef struct x509_store_ctx_st X509_STORE_CTX;
 typedef struct X509_name_st X509_NAME;
-typedef struct stack_st_X509 Cryptography_STACK_OF_X509; /* as the binding calls it */
 typedef struct bio_st BIO;
 typedef struct bio_method_st BIO_METHOD;
 
@@ -38,9 +37,6 @@ typedef struct bio_method_st BIO_METHOD;
   X(SSL_set_SSL_CTX, SSL_CTX *, (SSL *, SSL_CTX *))                                      \
   X(SSL_CTX_set_cert_cb, void, (SSL_CTX *, int (*)(SSL *, void *), void *))              \
   X(SSL_CTX_set_tlsext_servername_callback, void, (SSL_CTX *, int (*)(SSL *, int *, void *))) \
-  X(SSL_get0_verified_chain, Cryptography_STACK_OF_X509 *, (SSL *))                      \
-  X(sk_X509_num, int, (Cryptography_STACK_OF_X509 *))                                    \
-  X(sk_X509_value, X509 *, (Cryptography_STACK_OF_X509 *, int))                          \
   X(SSL_CTX_set_verify, void, (SSL_CTX *, int, int (*)(int, X509_STORE_CTX *)))          \
   X(SSL_CTX_set_tlsext_status_cb, long, (SSL_CTX *, int (*)(SSL *, void *)))             \
   X(SSL_CTX_set_tlsext_status_arg, long, (SSL_CTX *, void *))                            \

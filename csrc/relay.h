@@ -73,8 +73,8 @@ int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
                    size_t preface_length, gw_error *error);
 
 /* gw_relay_serve makes the thread take clients in at |front|, and shake hands with them, within |limits| (copied, with
- * pages borrowed). |front| is borrowed: nobody else may use it, except for its count and sample, until the relay has been
- * stopped. Returns 1, or 0 with |error|. */
+ * pages borrowed). |front| is borrowed: nobody else may use it, except for what is said to be thread-safe, until
+ * the relay has been stopped. Returns 1, or 0 with |error|. */
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error);
 
 /* gw_relay_stop_listening makes the thread close all listening sockets of its fronts; handshakes in progress go on.

@@ -102,7 +102,7 @@ static void end_link(gw_relay *relay, gw_link *link) {
   if (link->end == GW_END_BROKER_REFUSED) {
     (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0); /* it goes back to the worker, open */
   } else if (link->end == GW_END_REVOKED) {
-    link->leaf_der = gw_conn_certificate(link->conn, 0, &link->leaf_der_length);
+    link->leaf_der = gw_conn_leaf(link->conn, &link->leaf_der_length);
     gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
   }
   gw_link_close(link, relay->scratch);

@@ -16,9 +16,7 @@ static const gw_sni_name *look_up(const gw_sni *sni, const char *name) {
 void *gw_sni_find(const gw_sni *sni, const char *host) {
   char name[LONGEST + 1];
   size_t length = strlen(host);
-  if (length == 0 || length > LONGEST) {
-    return NULL;
-  }
+  if (length == 0 || length > LONGEST) return NULL;
   for (size_t i = 0; i <= length; i++) {
     name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]); /* not tolower: no locale here */
   }

@@ -49,9 +49,7 @@ static int on_status(SSL *ssl, void *argument) {
   while (staple != NULL && staple->x509 != chosen) {
     staple = staple->next;
   }
-  if (staple == NULL) {
-    return GW_SSL_TLSEXT_ERR_NOACK;
-  }
+  if (staple == NULL) return GW_SSL_TLSEXT_ERR_NOACK;
   unsigned char *copy = NULL;
   int given = 0;
   (void)pthread_mutex_lock(&staple->lock);

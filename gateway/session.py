@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, UpstreamError
 from gateway.metrics import Counter
 from gateway.native import OnUnavailable, Step, VerdictKind
 from gateway.revocation import policy
+from gateway.tls.handshake import examine
 
 if TYPE_CHECKING:
     import socket
@@ -47,6 +48,8 @@ class Door:
     """Told of a client that was refused for its certificate: the log's event and its values."""
     uncovered: Callable[[Sequence[bytes]], None]
     """Told of a verified client that no list covers: its certificate and those above it (DER)."""
+    clear: Callable[[Conn], None]
+    """Shown each client that is simply good, of those few that come here."""
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
     preface: Callable[[Conn], bytes]
@@ -61,7 +64,10 @@ async def serve(door: Door, arrival: Arrival) -> None:
     try:
         if arrival.outcome is Step.TIMED_OUT:
             door.log.debug("handshake timed out", peer=conn.peer, after=f"{door.handshake_timeout:g}s")
-        elif arrival.clear or await _let_in(door, arrival):
+        elif arrival.clear:
+            door.clear(conn)
+            await reach_broker(door, conn)
+        elif await _let_in(door, arrival):
             await reach_broker(door, conn)
     finally:
         conn.close()
@@ -94,7 +100,7 @@ def _drop(door: Door, conn: Conn, error: GatewayError) -> None:
 
 async def _let_in(door: Door, arrival: Arrival) -> bool:
     """What becomes of a client that is not simply good: refused, made to wait, or let in unchecked."""
-    conn, info = arrival.conn, arrival.conn.info()
+    conn, info = arrival.conn, examine(arrival.conn)
     if info.verdict.kind is VerdictKind.NO_LIST and info.leaf:
         door.uncovered(info.chain)
     if arrival.outcome is Step.DONE and info.verdict.let_in:
@@ -103,7 +109,7 @@ async def _let_in(door: Door, arrival: Arrival) -> bool:
             return True
         if await _covered_in_time(door, conn):
             return True
-    level, event, values = policy.describe_refusal(conn.info(), arrival.error)
+    level, event, values = policy.describe_refusal(examine(conn), arrival.error)
     getattr(door.log, level)(event, peer=conn.peer, **values)
     if level == "warning":
         door.refused(event, {"listener": door.name, "peer": conn.peer, **values})
@@ -115,7 +121,7 @@ async def _covered_in_time(door: Door, conn: Conn) -> bool:
     kind = None
     with trio.move_on_after(door.list_timeout):
         while not conn.judge():
-            kind = conn.info().verdict.kind
+            kind = conn.verdict().kind
             if kind is VerdictKind.REVOKED:
                 break
             await door.tables_changed()

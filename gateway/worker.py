@@ -29,7 +29,7 @@ from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Table, Wo
 from gateway.refusals import Refusals
 from gateway.revocation import policy
 from gateway.revocation.coverage import terms
-from gateway.tls import context
+from gateway.tls import context, openssl
 from gateway.upstream import CONNECT_TIMEOUT, Upstream
 from gateway.upstream.preface import preface
 
@@ -96,6 +96,8 @@ class Worker:
         self._state = publish.Update(whole=True, ready=False)
         self._open_doors: set[int] = set()
         self._changed = trio.Event()
+        self._curious: set[native.Listener] = set()
+        """Those of whose good clients one is to be looked at."""
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
         self._seen: set[str | bytes] = set()
         self._refusals = Refusals()
@@ -137,6 +139,7 @@ class Worker:
             log=self._log.bind(listener=listener.name),
             refused=self._refusals.add,
             uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
+            clear=self._glance,
             tables_changed=self._wait_for_change,
             preface=partial(
                 preface, version=listener.proxy_protocol, certificate=listener.proxy_protocol_certificate
@@ -254,9 +257,15 @@ class Worker:
         doors = [door for door, listener in pairs if policy.follows(listener.revocation)]
         while True:
             for door in doors:
-                if sample := door.front.sample():
-                    self._tell(policy.delta_points(sample), ())
+                self._curious.add(door.listener)
+                door.front.show_one()
             await trio.sleep(_LOOK_AROUND)
+
+    def _glance(self, conn: Conn) -> None:
+        if conn.listener in self._curious:
+            self._curious.discard(conn.listener)
+            for leaf in openssl.client(conn.ssl).chain[:1]:
+                self._tell(policy.delta_points(leaf), ())
 
     def _learn(self, chain: Sequence[bytes]) -> None:
         self._tell(policy.distribution_points(chain[0]), chain[1:])

@@ -48,6 +48,7 @@ class House:
         self.broker = broker
         self.uncovered: list[bytes] = []
         self.refused: list[tuple[str, dict[str, object]]] = []
+        self.shown: list[native.Conn] = []
         self.changed = trio.Event()
         self.door = session.Door(
             name="external",
@@ -61,6 +62,7 @@ class House:
             log=get_logger(listener="external"),
             refused=lambda event, values: self.refused.append((event, values)),
             uncovered=lambda chain: self.uncovered.append(chain[0]),
+            clear=self.shown.append,
             tables_changed=self._wait_for_change,
             preface=partial(preface, version="off", certificate=False),
         )

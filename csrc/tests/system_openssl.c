@@ -25,14 +25,10 @@ static long gw_test_status_response(SSL *ssl, unsigned char *response, int lengt
 static void gw_test_servername_cb(SSL_CTX *ctx, int (*callback)(SSL *, int *, void *)) {
   (void)SSL_CTX_set_tlsext_servername_callback(ctx, callback);
 }
-static int gw_test_x509_num(const STACK_OF(X509) *chain) { return sk_X509_num(chain); }
-static X509 *gw_test_x509_value(const STACK_OF(X509) *chain, int index) { return sk_X509_value(chain, index); }
 
 #undef OPENSSL_malloc
 #undef OPENSSL_free
 #undef BIO_get_mem_data
-#undef sk_X509_num
-#undef sk_X509_value
 #undef SSL_CTX_set_tlsext_status_cb
 #undef SSL_CTX_set_tlsext_status_arg
 #undef SSL_set_tlsext_status_ocsp_resp
@@ -40,8 +36,6 @@ static X509 *gw_test_x509_value(const STACK_OF(X509) *chain, int index) { return
 #define OPENSSL_malloc gw_test_malloc
 #define OPENSSL_free gw_test_free
 #define BIO_get_mem_data gw_test_get_mem_data
-#define sk_X509_num gw_test_x509_num
-#define sk_X509_value gw_test_x509_value
 #define SSL_CTX_set_tlsext_status_cb gw_test_status_cb
 #define SSL_CTX_set_tlsext_status_arg gw_test_status_arg
 #define SSL_set_tlsext_status_ocsp_resp gw_test_status_response

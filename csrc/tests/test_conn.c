@@ -21,10 +21,12 @@ static int same_certificate(const uint8_t *der, size_t length, const identity *w
   return same;
 }
 
-/* is_of returns 1 when the certificate at |depth| of the client's chain is that of |who|. */
-static int is_of(const gw_conn *conn, int depth, const identity *who) {
+static int is_resumed(const client *end) { return SSL_session_reused(end->conn->ssl); }
+
+/* is_of returns 1 when the client's certificate is that of |who|. */
+static int is_of(const gw_conn *conn, const identity *who) {
   size_t length = 0;
-  uint8_t *der = gw_conn_certificate(conn, depth, &length);
+  uint8_t *der = gw_conn_leaf(conn, &length);
   int same = same_certificate(der, length, who);
   gw_free(der);
   return same;
@@ -39,12 +41,10 @@ static void a_good_client_is_let_in(void) {
     lists_now(&door, NO_SERIALS, SERIALS("11"));
     client_open(&end, &door, VERSIONS[i], &good, NULL);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-    gw_conn_info info = info_of(&end);
-    CHECK(info.verdict.verdict == GW_VERDICT_GOOD && info.verdict.let_in && !info.resumed);
-    CHECK(strcmp(info.version, i == 0 ? "TLSv1.2" : "TLSv1.3") == 0 && gw_conn_judge(end.conn) == 1);
-    CHECK(is_of(end.conn, 0, &good) && is_of(end.conn, 1, &door.middle) && is_of(end.conn, 2, &door.root));
-    size_t length = 0;
-    CHECK(gw_conn_certificate(end.conn, 3, &length) == NULL);
+    gw_verdict verdict = verdict_of(&end);
+    CHECK(verdict.verdict == GW_VERDICT_GOOD && verdict.let_in && !is_resumed(&end));
+    CHECK(gw_conn_judge(end.conn) == 1);
+    CHECK(is_of(end.conn, &good));
     CHECK(door.counters[GW_COUNT_HANDSHAKES] == 1 && door.counters[GW_COUNT_FAILED] == 0);
     CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
     identity_free(&good);
@@ -57,10 +57,11 @@ static void refused_with(gateway *door, int version, const identity *who, int ve
   client end;
   client_open(&end, door, version, who, NULL);
   CHECK(shake(&end) == GW_HANDSHAKE_FAILED);
-  gw_conn_info info = info_of(&end);
-  CHECK(info.verdict.verdict == verdict && info.verdict.depth == depth && !info.verdict.let_in);
-  CHECK(is_of(end.conn, 0, who));
-  CHECK(end.error.text[0] != '\0' && info.error_string[0] != '\0');
+  gw_verdict found = verdict_of(&end);
+  CHECK(found.verdict == verdict && found.depth == depth && !found.let_in);
+  STACK_OF(X509) *chain = SSL_get0_verified_chain(end.conn->ssl);
+  CHECK(chain != NULL && X509_cmp(sk_X509_value(chain, 0), who->certificate) == 0);
+  CHECK(end.error.text[0] != '\0');
   CHECK(client_close(&end) == alert);
 }
 
@@ -125,7 +126,7 @@ static void a_client_of_another_ca_is_refused_before_anything_is_looked_up(void)
     client end;
     client_open(&end, &door, VERSIONS[i], &stranger, NULL);
     CHECK(shake(&end) == GW_HANDSHAKE_FAILED);
-    gw_verdict verdict = info_of(&end).verdict;
+    gw_verdict verdict = verdict_of(&end);
     CHECK(verdict.verdict == GW_VERDICT_UNTRUSTED && verdict.error_code != 0 && !verdict.let_in);
     CHECK(door.counters[GW_COUNT_LOOKUPS] == 0 && door.counters[GW_COUNT_FAILED] == 1);
     CHECK(gw_conn_judge(end.conn) == 0);
@@ -144,9 +145,9 @@ static void accept_lets_the_uncovered_in_and_says_so(void) {
     identity uncovered = identity_make("uncovered", "10", &door.middle, 0);
     client_open(&end, &door, VERSIONS[i], &uncovered, NULL);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-    gw_conn_info info = info_of(&end);
-    CHECK(info.verdict.verdict == GW_VERDICT_NO_LIST && info.verdict.let_in);
-    CHECK(is_of(end.conn, 0, &uncovered));
+    gw_verdict verdict = verdict_of(&end);
+    CHECK(verdict.verdict == GW_VERDICT_NO_LIST && verdict.let_in);
+    CHECK(is_of(end.conn, &uncovered));
     CHECK(door.counters[GW_COUNT_ACCEPTED_UNCHECKED] == 1 && gw_conn_judge(end.conn) == 1);
     (void)client_close(&end);
     identity_free(&uncovered);
@@ -160,12 +161,12 @@ static void one_that_waits_passes_when_its_list_has_come(void) {
   gateway_open(&door, with_policy(GW_UNAVAILABLE_WAIT), REQUIRED);
   identity early = identity_make("early", "10", &door.middle, 0);
   client_open(&end, &door, TLS1_3_VERSION, &early, NULL);
-  CHECK(shake(&end) == GW_HANDSHAKE_DONE && info_of(&end).verdict.let_in);
+  CHECK(shake(&end) == GW_HANDSHAKE_DONE && verdict_of(&end).let_in);
   CHECK(gw_conn_judge(end.conn) == 0);
   lists_now(&door, NO_SERIALS, NO_SERIALS);
-  CHECK(gw_conn_judge(end.conn) == 1 && info_of(&end).verdict.verdict == GW_VERDICT_GOOD);
+  CHECK(gw_conn_judge(end.conn) == 1 && verdict_of(&end).verdict == GW_VERDICT_GOOD);
   lists_now(&door, NO_SERIALS, SERIALS("10"));
-  CHECK(gw_conn_judge(end.conn) == 0 && info_of(&end).verdict.verdict == GW_VERDICT_REVOKED);
+  CHECK(gw_conn_judge(end.conn) == 0 && verdict_of(&end).verdict == GW_VERDICT_REVOKED);
   CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
   identity_free(&early);
   gateway_close(&door);
@@ -182,25 +183,25 @@ static void a_resumed_client_is_looked_up_again(void) {
 
     client_open(&end, &door, VERSIONS[i], &once_good, session);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-    gw_conn_info info = info_of(&end);
-    CHECK(info.resumed && info.verdict.verdict == GW_VERDICT_GOOD && gw_conn_judge(end.conn) == 1);
+    gw_verdict verdict = verdict_of(&end);
+    CHECK(is_resumed(&end) && verdict.verdict == GW_VERDICT_GOOD && gw_conn_judge(end.conn) == 1);
     CHECK(door.counters[GW_COUNT_RESUMED] == 1 && door.counters[GW_COUNT_HANDSHAKES] == 2);
     (void)client_close(&end);
 
     lists_now(&door, NO_SERIALS, SERIALS("10"));
     client_open(&end, &door, VERSIONS[i], &once_good, session);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-    info = info_of(&end);
-    CHECK(info.resumed && info.verdict.verdict == GW_VERDICT_REVOKED && !info.verdict.let_in);
-    CHECK(is_of(end.conn, 0, &once_good) && !is_of(end.conn, 1, &door.middle) && gw_conn_judge(end.conn) == 0);
+    verdict = verdict_of(&end);
+    CHECK(is_resumed(&end) && verdict.verdict == GW_VERDICT_REVOKED && !verdict.let_in);
+    CHECK(is_of(end.conn, &once_good) && gw_conn_judge(end.conn) == 0);
     CHECK(door.counters[GW_COUNT_REFUSED_REVOKED] == 1);
     CHECK(client_close(&end) == SSL_AD_CLOSE_NOTIFY);
 
     lists_now(&door, SERIALS("02"), NO_SERIALS);
     client_open(&end, &door, VERSIONS[i], &once_good, session);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-    info = info_of(&end);
-    CHECK(info.verdict.verdict == GW_VERDICT_REVOKED && info.verdict.depth == 1);
+    verdict = verdict_of(&end);
+    CHECK(verdict.verdict == GW_VERDICT_REVOKED && verdict.depth == 1);
     (void)client_close(&end);
     SSL_SESSION_free(session);
     identity_free(&once_good);
@@ -217,10 +218,10 @@ static void without_a_client_certificate_nothing_is_asked(void) {
     for (int resumed = 0; resumed < 2; resumed++) {
       client_open(&end, &door, VERSIONS[i], NULL, resumed ? session : NULL);
       CHECK(shake(&end) == GW_HANDSHAKE_DONE);
-      gw_conn_info info = info_of(&end);
-      CHECK(info.resumed == resumed && info.verdict.verdict == GW_VERDICT_NONE && gw_conn_judge(end.conn) == 1);
+      gw_verdict verdict = verdict_of(&end);
+      CHECK(is_resumed(&end) == resumed && verdict.verdict == GW_VERDICT_NONE && gw_conn_judge(end.conn) == 1);
       size_t length;
-      CHECK(gw_conn_certificate(end.conn, 0, &length) == NULL);
+      CHECK(gw_conn_leaf(end.conn, &length) == NULL);
       (void)client_close(&end);
     }
     SSL_SESSION_free(session);
@@ -249,8 +250,8 @@ static void with_check_off_nothing_is_looked_up(void) {
     lists_now(&door, NO_SERIALS, SERIALS("10"));
     SSL_SESSION *session = ticket_of(&door, VERSIONS[i], &revoked);
     client_open(&end, &door, VERSIONS[i], &revoked, session);
-    CHECK(shake(&end) == GW_HANDSHAKE_DONE && info_of(&end).resumed);
-    CHECK(info_of(&end).verdict.verdict == GW_VERDICT_NONE && gw_conn_judge(end.conn) == 1);
+    CHECK(shake(&end) == GW_HANDSHAKE_DONE && is_resumed(&end));
+    CHECK(verdict_of(&end).verdict == GW_VERDICT_NONE && gw_conn_judge(end.conn) == 1);
     CHECK(door.counters[GW_COUNT_LOOKUPS] == 0);
     (void)client_close(&end);
     SSL_SESSION_free(session);
@@ -273,7 +274,7 @@ static void a_client_that_is_a_trust_anchor_is_let_in_without_a_list(void) {
     gateway_open(&door, WHOLE_CHAIN, REQUIRED);
     client_open(&end, &door, VERSIONS[i], &door.root, NULL);
     CHECK(shake(&end) == GW_HANDSHAKE_DONE && gw_conn_judge(end.conn) == 1);
-    CHECK(info_of(&end).verdict.verdict == GW_VERDICT_GOOD && door.counters[GW_COUNT_LOOKUPS] == 0);
+    CHECK(verdict_of(&end).verdict == GW_VERDICT_GOOD && door.counters[GW_COUNT_LOOKUPS] == 0);
     (void)client_close(&end);
     gateway_close(&door);
   }
@@ -285,7 +286,7 @@ static void garbage_fails_with_a_reason(void) {
   gateway_open(&door, WHOLE_CHAIN, REQUIRED);
   raw_end(&end, &door, "GET / HTTP/1.1\r\n\r\n", 18);
   CHECK(gw_conn_handshake(end.conn, &end.error) == GW_HANDSHAKE_FAILED && end.error.text[0] != '\0');
-  CHECK(info_of(&end).verdict.verdict == GW_VERDICT_NONE && door.counters[GW_COUNT_FAILED] == 1);
+  CHECK(verdict_of(&end).verdict == GW_VERDICT_NONE && door.counters[GW_COUNT_FAILED] == 1);
   (void)client_close(&end);
   gateway_close(&door);
 }
@@ -351,8 +352,8 @@ static void verdicts_of_interleaved_handshakes_are_not_mixed_up(void) {
       steps[i % 2] = gw_conn_handshake(end->conn, &end->error);
     }
   }
-  CHECK(steps[0] == GW_HANDSHAKE_DONE && info_of(&ends[0]).verdict.verdict == GW_VERDICT_GOOD);
-  CHECK(steps[1] == GW_HANDSHAKE_FAILED && info_of(&ends[1]).verdict.verdict == GW_VERDICT_REVOKED);
+  CHECK(steps[0] == GW_HANDSHAKE_DONE && verdict_of(&ends[0]).verdict == GW_VERDICT_GOOD);
+  CHECK(steps[1] == GW_HANDSHAKE_FAILED && verdict_of(&ends[1]).verdict == GW_VERDICT_REVOKED);
   (void)client_close(&ends[0]);
   (void)client_close(&ends[1]);
   identity_free(&good);

@@ -41,37 +41,6 @@ static void without_a_certificate_where_none_is_required_is_clear_too(void) {
   stage_close(&on);
 }
 
-/* enters brings |who| in at |on| and returns its certificate, as its connection has it. */
-static uint8_t *enters(stage *on, const identity *who, size_t *length) {
-  client end;
-  client_connect(&end, on, TLS1_3_VERSION, who);
-  shake_all(on, &end, 1, 1);
-  uint8_t *der = gw_conn_certificate(on->arrivals[0].conn, 0, length);
-  forget(on);
-  (void)client_close(&end);
-  return der;
-}
-
-static void the_first_clear_client_after_each_call_is_the_sample(void) {
-  stage on;
-  size_t length = 0, same = 0, other = 0;
-  stage_open(&on, TIMEOUT_MS);
-  identity second = identity_make("second", "12", &on.door.middle, 0);
-  gw_free(enters(&on, &on.good, &length)); /* nobody has asked yet */
-  CHECK(gw_front_sample(on.front, &length) == NULL && gw_front_sample(on.front, &length) == NULL);
-  gw_free(enters(&on, &on.revoked, &length)); /* not clear */
-  uint8_t *first = enters(&on, &on.good, &length);
-  gw_free(enters(&on, &second, &other));
-  uint8_t *sample = gw_front_sample(on.front, &same);
-  CHECK(sample != NULL && same == length && memcmp(sample, first, length) == 0);
-  CHECK(gw_front_sample(on.front, &same) == NULL);
-  gw_free(sample);
-  gw_free(first);
-  gw_free(enters(&on, &second, &other));
-  stage_close(&on); /* and what nobody took */
-  identity_free(&second);
-}
-
 /* Done, but something speaks against it: a resumed session whose certificate is revoked since. */
 static void a_client_that_somebody_has_to_look_at_is_not_clear(void) {
   for (int i = 0; i < 2; i++) {
@@ -129,9 +98,9 @@ static void of_many_at_once_each_ends_once_and_for_itself(void) {
     int fails = i % 3 == 1 || i % KINDS == 5;
     CHECK(came != NULL && came->result == (fails ? GW_HANDSHAKE_FAILED : GW_HANDSHAKE_DONE) && came->clear == !fails);
     CHECK(!fails || came->error.text[0] != '\0');
-    gw_conn_info info;
-    gw_conn_get_info(came->conn, &info);
-    CHECK((info.verdict.verdict == GW_VERDICT_REVOKED) == (i % 3 == 1));
+    gw_verdict verdict;
+    gw_conn_verdict(came->conn, &verdict);
+    CHECK((verdict.verdict == GW_VERDICT_REVOKED) == (i % 3 == 1));
   }
   CHECK(on.door.counters[GW_COUNT_REFUSED_REVOKED] == 2 * EACH);
   CHECK(on.door.counters[GW_COUNT_FAILED] == EACH && on.door.counters[GW_COUNT_HANDSHAKES] == 3 * EACH);
@@ -337,7 +306,6 @@ int main(void) {
   use_system_openssl();
   RUN(a_good_client_is_clear);
   RUN(without_a_certificate_where_none_is_required_is_clear_too);
-  RUN(the_first_clear_client_after_each_call_is_the_sample);
   RUN(a_client_that_somebody_has_to_look_at_is_not_clear);
   RUN(a_failure_has_its_reason);
   RUN(of_many_at_once_each_ends_once_and_for_itself);

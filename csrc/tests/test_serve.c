@@ -120,6 +120,30 @@ static void good_clients_are_relayed_and_nobody_is_told(void) {
   served_close(&house);
 }
 
+static void the_next_clear_client_is_told_of_where_that_was_asked_for(void) {
+  served house;
+  client ends[3];
+  served_open(&house, &GENEROUS);
+  client_connect(&ends[0], &house.on, TLS1_3_VERSION, &house.on.good);
+  enter(&ends[0]);
+  int before = relays(&house, &ends[0]);
+  gw_front_show_one(house.on.front);
+  CHECK(nothing_is_told(&house));
+  client_connect(&ends[1], &house.on, TLS1_3_VERSION, &house.on.good);
+  enter(&ends[1]);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.clear && told.result == GW_HANDSHAKE_DONE);
+  gw_conn_free(told.conn);
+  client_connect(&ends[2], &house.on, TLS1_3_VERSION, &house.on.good);
+  enter(&ends[2]);
+  int behind = relays(&house, &ends[2]);
+  CHECK(nothing_is_told(&house) && close(before) == 0 && close(behind) == 0);
+  for (int i = 0; i < 3; i++) {
+    (void)client_close(&ends[i]);
+  }
+  served_close(&house);
+}
+
 static void of_a_refused_client_the_reader_is_told_with_its_listener(void) {
   served house;
   client end;
@@ -272,6 +296,7 @@ static void stopped_it_lets_go_of_whoever_is_at_it(void) {
 int main(void) {
   use_system_openssl();
   RUN(good_clients_are_relayed_and_nobody_is_told);
+  RUN(the_next_clear_client_is_told_of_where_that_was_asked_for);
   RUN(of_a_refused_client_the_reader_is_told_with_its_listener);
   RUN(one_that_nobody_has_looked_at_counts_as_a_handshake);
   RUN(without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_client);

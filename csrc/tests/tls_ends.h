@@ -157,10 +157,10 @@ static inline int shake(client *end) {
   return step;
 }
 
-static inline gw_conn_info info_of(const client *end) {
-  gw_conn_info info;
-  gw_conn_get_info(end->conn, &info);
-  return info;
+static inline gw_verdict verdict_of(const client *end) {
+  gw_verdict verdict;
+  gw_conn_verdict(end->conn, &verdict);
+  return verdict;
 }
 
 /* client_close closes both ends, ours first, and returns the alert that the client has received. */

@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from gateway.proxy_protocol import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeInfo:
-    """What is known of a handshake that has ended, either way."""
-
-    verdict: Verdict
-    resumed: bool
-    version: str
-    certificate_error: str
-    chain: tuple[bytes, ...]
-    """The client's certificate (DER) and those above it; of a resumed session the first alone."""
-
-    @property
-    def leaf(self) -> bytes:
-        """The client's own certificate (DER), or nothing."""
-        return self.chain[0] if self.chain else b""
-
-
 _STEPS = tuple(Step(number) for number in range(len(Step)))
 
 
@@ -80,10 +63,9 @@ class Conn:
 
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         """The client's address and the one that it connected to; None where it is not known."""
-        peer, local = ffi.new("gw_peer *"), ffi.new("gw_peer *")
+        peer = ffi.new("gw_peer *")
         lib.gw_conn_peer(self.pointer, peer)
-        lib.gw_conn_local(self.pointer, local)
-        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.endpoint(bytes(ffi.buffer(local)))
+        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.own_end(lib.gw_conn_fd(self.pointer))
 
     @property
     def ssl(self) -> int:
@@ -94,25 +76,11 @@ class Conn:
         """Look the client up again in the tables in force; True when it may pass."""
         return bool(lib.gw_conn_judge(self.pointer))
 
-    def info(self) -> HandshakeInfo:
-        """Verdict, resumption, version and the certificates of the client."""
-        info = ffi.new("gw_conn_info *")
-        lib.gw_conn_get_info(self.pointer, info)
-        return HandshakeInfo(
-            verdict=verdict_of(info.verdict),
-            resumed=bool(info.resumed),
-            version=to_text(info.version),
-            certificate_error=to_text(info.error_string),
-            chain=tuple(self._chain()),
-        )
-
-    def _chain(self) -> Iterator[bytes]:
-        length = ffi.new("size_t *")
-        depth = 0
-        while (octets := lib.gw_conn_certificate(self.pointer, depth, length)) != ffi.NULL:
-            yield to_bytes(octets, length[0])
-            lib.gw_free(octets)
-            depth += 1
+    def verdict(self) -> Verdict:
+        """What the last lookup said of the client."""
+        verdict = ffi.new("gw_verdict *")
+        lib.gw_conn_verdict(self.pointer, verdict)
+        return verdict_of(verdict)
 
     def close(self) -> None:
         """Send close_notify where it makes sense, close the socket, free everything. Idempotent."""
@@ -199,16 +167,9 @@ class Front:
         self._brokers = targets  # C borrows them
         self.lend_to(relay)
 
-    def sample(self) -> bytes:
-        """The certificate (DER) of the first clear client since the last call; empty where none came."""
-        length = ffi.new("size_t *")
-        octets = lib.gw_front_sample(self.pointer, length)
-        if octets == ffi.NULL:
-            return b""
-        try:
-            return to_bytes(octets, length[0])
-        finally:
-            lib.gw_free(octets)
+    def show_one(self) -> None:
+        """Have the next clear client come out as an arrival, although the relay could take it at once."""
+        lib.gw_front_show_one(self.pointer)
 
     def lend_to(self, relay: Relay) -> None:
         """Let `relay` use it: it has to end before this does."""

@@ -55,6 +55,18 @@ def endpoint(octets: bytes) -> Endpoint | None:
     return None
 
 
+def own_end(fd: int) -> Endpoint | None:
+    """Our own address and port of the socket `fd`, which stays open; None where it is not of IP."""
+    borrowed = socket.socket(fileno=fd)
+    try:
+        host, port, *_ = borrowed.getsockname()
+        return Endpoint(socket.inet_pton(borrowed.family, host), port)
+    except (OSError, ValueError):
+        return None
+    finally:
+        borrowed.detach()
+
+
 def spelled(octets: bytes) -> str:
     """The address in a sockaddr: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where there is none."""
     found = endpoint(octets)

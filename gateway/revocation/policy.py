@@ -17,7 +17,8 @@ from gateway.native import Check, OnUnavailable, VerdictKind
 
 if TYPE_CHECKING:
     from gateway.config.model import Revocation
-    from gateway.native import HandshakeInfo, Verdict
+    from gateway.native import Verdict
+    from gateway.tls.handshake import Handshake
 
 Level = Literal["debug", "info", "warning"]
 
@@ -52,7 +53,7 @@ def follows(revocation: Revocation) -> bool:
     return revocation.follow_distribution_points and revocation.check != "off"
 
 
-def describe_refusal(info: HandshakeInfo, error: str) -> tuple[Level, str, dict[str, object]]:
+def describe_refusal(info: Handshake, error: str) -> tuple[Level, str, dict[str, object]]:
     """Level, event and values of the one log line about a client that does not come in.
 
     What a stranger can cause by sending garbage is `debug`; what a certificate
@@ -63,7 +64,7 @@ def describe_refusal(info: HandshakeInfo, error: str) -> tuple[Level, str, dict[
     return "warning", "client refused", describe(info)
 
 
-def describe(info: HandshakeInfo) -> dict[str, object]:
+def describe(info: Handshake) -> dict[str, object]:
     """Why a client is not simply good, and who it is."""
     values: dict[str, object] = {
         "reason": _REASONS[info.verdict.kind],

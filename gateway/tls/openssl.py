@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cryptography import __version__ as cryptography_version
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import __version__ as pyopenssl_version
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 
 from gateway.errors import UnsupportedOpenSSLError
 from gateway.native import ffi, lib
@@ -136,11 +136,47 @@ def established(ssl: int) -> Established:
     )
 
 
+class Client(NamedTuple):
+    """What an SSL object knows of its client, once the handshake has ended either way."""
+
+    version: str
+    resumed: bool
+    chain: tuple[bytes, ...]
+    """Its certificates (DER), verified or refused, from its own upward; a resumed session has that alone."""
+
+
+def client(ssl: int) -> Client:
+    """Ask the SSL object at this address."""
+    library, pointer = _binding.lib, _binding.ffi.cast("SSL *", ssl)
+    chain = library.SSL_get0_verified_chain(pointer)
+    if chain != _binding.ffi.NULL:
+        copies = [
+            library.X509_dup(library.sk_X509_value(chain, at)) for at in range(library.sk_X509_num(chain))
+        ]
+    else:
+        leaf = library.SSL_get_peer_certificate(pointer)
+        copies = [] if leaf == _binding.ffi.NULL else [leaf]
+    return Client(
+        version=bytes(_binding.ffi.string(library.SSL_get_version(pointer))).decode(),
+        resumed=bool(library.SSL_session_reused(pointer)),
+        chain=tuple(dump_certificate(FILETYPE_ASN1, _owned(copy)) for copy in copies),
+    )
+
+
+def certificate_error(code: int) -> str:
+    """What an X509_V_ERR_… means, in OpenSSL's words."""
+    return bytes(_binding.ffi.string(_binding.lib.X509_verify_cert_error_string(code))).decode()
+
+
+def _owned(pointer: Any) -> X509:
+    """An X509 that pyOpenSSL frees."""
+    # Its own way to a certificate.
+    return X509._from_raw_x509_ptr(pointer)  # noqa: SLF001 - this module is the place for it
+
+
 def certificate_at(address: int) -> x509.Certificate:
     """A copy of the X509 at this address."""
-    pointer = _binding.lib.X509_dup(_binding.ffi.cast("X509 *", address))
-    # pyOpenSSL's own way to a certificate; it frees the copy.
-    return X509._from_raw_x509_ptr(pointer).to_cryptography()  # noqa: SLF001 - this module is the place for it
+    return _owned(_binding.lib.X509_dup(_binding.ffi.cast("X509 *", address))).to_cryptography()
 
 
 def _slots() -> Iterator[Any]:

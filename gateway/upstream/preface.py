@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from gateway import proxy_protocol
 from gateway.proxy_protocol import Tls
 from gateway.tls import openssl
+from gateway.tls.handshake import examine
 
 if TYPE_CHECKING:
     from gateway.native import Conn
@@ -44,7 +45,7 @@ def preface_of_our_own(version: Version) -> bytes:
 
 
 def _tls(conn: Conn, *, certificate: bool) -> Tls:
-    info, established = conn.info(), openssl.established(conn.ssl)
+    info, established = examine(conn), openssl.established(conn.ssl)
     signature, key = _algorithms(established.own_certificate)
     return Tls(
         version=info.version,

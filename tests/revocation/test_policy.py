@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.config.model import Duration, Revocation
 from gateway.names import serial_hex
-from gateway.native import Check, Entry, HandshakeInfo, OnUnavailable, Verdict, VerdictKind
+from gateway.native import Check, Entry, OnUnavailable, Verdict, VerdictKind
 from gateway.revocation import policy
+from gateway.tls.handshake import Handshake
 from tests.authority import (
     Authority,
     common_name,
@@ -28,6 +29,8 @@ DEVICE = CA.issue("device-1", serial=0x0ABC)
 REVOKED_AT, NEXT_UPDATE = 1_800_000_000, 1_900_000_000
 CLIENT = {"subject": "CN=device-1", "issuer": "CN=Fleet CA", "serial": "0ABC"}
 
+X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT = 2
+
 
 def refusal(
     kind: VerdictKind, *, depth: int = 0, reason: int = 1, leaf: bytes = DEVICE.der, error: str = "alert sent"
@@ -36,13 +39,11 @@ def refusal(
         kind,
         let_in=False,
         depth=depth,
-        error_code=23,
+        error_code=X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
         entry=Entry(REVOKED_AT, reason),
         next_update=NEXT_UPDATE,
     )
-    info = HandshakeInfo(
-        verdict, resumed=False, version="TLSv1.3", certificate_error="unable to get issuer", chain=(leaf,)
-    )
+    info = Handshake(verdict, resumed=False, version="TLSv1.3", chain=(leaf,))
     return policy.describe_refusal(info, error)
 
 
@@ -84,7 +85,7 @@ def test_of_a_list_that_has_ended_it_is_told_when() -> None:
 def test_of_a_chain_that_is_not_trusted_openssl_says_why() -> None:
     level, _event, values = refusal(VerdictKind.UNTRUSTED)
     assert level == "warning"
-    assert (values["reason"], values["error"]) == ("untrusted", "unable to get issuer")
+    assert (values["reason"], values["error"]) == ("untrusted", "unable to get issuer certificate")
 
 
 @pytest.mark.parametrize("kind", [VerdictKind.NONE, VerdictKind.GOOD])
