@@ -76,7 +76,8 @@ size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->co
 
 void gw_front_show_one(gw_front *front) { __atomic_store_n(&front->shows, 1, __ATOMIC_RELAXED); }
 
-static void count_time(const gw_front *front, int64_t ms) {
+static void count_time(const gw_front *front, int result, int64_t ms) {
+  if (result != GW_HANDSHAKE_DONE) return;
   int bits = ms > 0 ? 64 - __builtin_clzll((uint64_t)ms) : 0;
   count(front, GW_COUNT_HANDSHAKE_TIME + (bits < GW_TIME_BUCKETS ? bits : GW_TIME_BUCKETS - 1), 1);
   count(front, GW_COUNT_HANDSHAKE_MS, (int)ms);
@@ -85,9 +86,7 @@ static void count_time(const gw_front *front, int64_t ms) {
 /* arrive takes |conn|, whose handshake has ended, out of the front. */
 static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
   int verdict = conn->verification.verdict.verdict;
-  if (result == GW_HANDSHAKE_DONE) {
-    count_time(front, gw_now_ms() - conn->accepted_ms);
-  }
+  count_time(front, result, gw_now_ms() - conn->accepted_ms);
   arrival->conn = conn;
   arrival->listener = front->listener;
   arrival->result = result;

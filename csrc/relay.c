@@ -200,12 +200,9 @@ void gw_relay_free(gw_relay *relay) {
   for (gw_node *node; (node = take_first(relay, &relay->doors)) != NULL;) {
     free(gw_door_of(node));
   }
-  const int fds[] = {relay->epoll, relay->wake, relay->events_ready};
-  for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
-    if (fds[i] >= 0) {
-      (void)close(fds[i]);
-    }
-  }
+  (void)close(relay->events_ready); /* one that could not be had is -1, and refused */
+  (void)close(relay->wake);
+  (void)close(relay->epoll);
   (void)pthread_mutex_destroy(&relay->lock);
   free(relay);
 }
