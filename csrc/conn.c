@@ -128,6 +128,9 @@ void gw_conn_farewell(gw_conn *conn) {
     gw_openssl.ERR_clear_error(); /* or it would be taken for an error of the next connection */
     conn->established = 0;
   }
+  if (!conn->drained) {
+    (void)shutdown(conn->fd, SHUT_WR); /* fails only where nobody is left to be told */
+  }
 }
 
 void gw_conn_close(gw_conn *conn) {
@@ -138,7 +141,7 @@ void gw_conn_close(gw_conn *conn) {
   conn->ssl = NULL;
   /* Closing a socket with unread data sends a reset, which overtakes the alert or close_notify just sent: the client
    * would see "connection reset" and no reason. */
-  if (!conn->drained && shutdown(conn->fd, SHUT_WR) == 0) {
+  if (!conn->drained) {
     (void)recv(conn->fd, last, sizeof last, MSG_DONTWAIT);
   }
   (void)close(conn->fd);

@@ -68,8 +68,8 @@ void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 int gw_conn_fd(const gw_conn *conn);
 void *gw_conn_ssl(const gw_conn *conn);
 
-/* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once; a second call
- * does nothing. The connection may only be closed then. */
+/* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once, and a FIN: the
+ * client knows that it is over. A second call does no harm. The connection may only be closed then. */
 void gw_conn_farewell(gw_conn *conn);
 
 /* gw_conn_close says farewell, closes the socket and frees all of TLS; who the client
