@@ -6,6 +6,7 @@ It wires the parts together and decides nothing itself: what is good is said by
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import ipaddress
 import time
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway import admin, commands, names, publish, refusals
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.admin import Desk, History
+from gateway.config.validity import ValidityWatch
 from gateway.errors import StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
@@ -102,6 +104,8 @@ class Control:
         self._limits = Limits()
         self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
+        certificates = (each for material in post.materials for each in material.all_certificates())
+        self._validity = ValidityWatch(certificates, dt.datetime.now(dt.UTC))
         self._learning = trio.Lock()
         self._follows_any = any(policy.follows(listener.revocation) for listener in post.config.listeners)
         self._state = Update(whole=True, ready=False)
@@ -183,6 +187,7 @@ class Control:
             await trio.sleep(_LOOK_AGAIN)
             await self._tables.look_again()
             self._watch_lists()
+            self._watch_certificates()
             self._staples.look()
 
     async def _begin(self) -> None:
@@ -378,6 +383,17 @@ class Control:
                 self._log.warning("list has expired", **values)
             else:
                 self._log.warning("list about to expire", **values, seconds_left=left)
+
+    def _watch_certificates(self) -> None:
+        for certificate, event in self._validity.look(dt.datetime.now(dt.UTC)):
+            values = {
+                "certificate": names.describe(certificate),
+                "not_after": policy.moment(int(certificate.not_valid_after_utc.timestamp())),
+            }
+            if event == "certificate has expired":
+                self._log.error("certificate has expired", **values)
+            else:
+                self._log.warning("certificate about to expire", **values)
 
     def left_out(self, stream: Stream, reason: str) -> None:
         """Log it; `revocation.table.Observer`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,14 +16,16 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from gateway import control as control_module
 from gateway import publish
+from gateway.config.material import ListenerMaterial
 from gateway.config.model import Address, Certificate, Config, Listener, Revocation
+from gateway.config.validity import ValidityWatch
 from gateway.control import Control, Post
 from gateway.errors import FetchError
 from gateway.metrics import Counters
 from gateway.publish import Cover, Sighting, Staple, Update
 from gateway.schedule import Schedule, Source, SourceState
 from gateway.store import StateStore, StoredCrl
-from tests.authority import Authority
+from tests.authority import DAY, NOW, Authority
 from tests.observer import Recorder
 
 if TYPE_CHECKING:
@@ -95,9 +97,7 @@ class Office:
             certificates=(Certificate(cert=Path("server.pem"), key=Path("server.key")),),
             revocation=Revocation(crl_urls=tuple(sources), follow_distribution_points=bool(client_cas)),
         )
-        material: Any = SimpleNamespace(
-            certificates=(), client_cas=client_cas, crl_signers=(), revoked_serials=None
-        )
+        material = ListenerMaterial((), client_cas, crl_signers=(), revoked_serials=None, warnings=())
         config = Config(listeners=(listener,), state_dir=self._directory)
         self.sources = sources
         self.control = Control(Post(config, [material], self.socket, Counters(1, 1)))
@@ -249,6 +249,18 @@ async def test_what_was_learnt_before_a_restart_is_followed_within_the_same_boun
     assert office.added[0] == (A, False)
     assert len(office.added) == 3
     assert {learnt for _url, learnt in office.added[1:]} == {True}
+
+
+def test_a_certificate_that_comes_to_its_end_is_told_of_once(office: Office, events: list[Any]) -> None:
+    soon = Authority.root("Soon", not_before=NOW - 100 * DAY, not_after=NOW + DAY).cert
+    over = Authority.root("Over", not_before=NOW - 100 * DAY, not_after=NOW - DAY).cert
+    office.control._validity = ValidityWatch([soon, over], dt.datetime.now(dt.UTC) - dt.timedelta(days=50))
+    office.control._watch_certificates()
+    office.control._watch_certificates()
+    assert [(each["log_level"], each["event"], each["certificate"].split()[0]) for each in events] == [
+        ("warning", "certificate about to expire", "CN=Soon"),
+        ("error", "certificate has expired", "CN=Over"),
+    ]
 
 
 async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Office) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 PrivateKey = (
     ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -69,21 +70,26 @@ class Presentation:
     """Who is presented what: `choices` by name, `default` where a client names none or an unknown one.
 
     Names are lower case, without a dot at their end; "*.example.com" is for every name
-    that has one label more than example.com, unless it is there itself. `contested`
-    has the names of which several certificates of one kind could be presented, with
-    these; the first one is.
+    that has one label more than example.com, unless it is there itself.
     """
 
     default: Choice
     choices: dict[str, Choice]
-    contested: dict[str, tuple[ServerCertificate, ...]]
+
+    def lost(self, certificate: ServerCertificate) -> list[tuple[str, ServerCertificate]]:
+        """Its names for which another one of its kind is presented, with that one."""
+        return [
+            (name, next(one for one in self.choices[name] if one.kind == certificate.kind))
+            for name in server_names(certificate.leaf)
+            if certificate not in self.choices[name]
+        ]
 
 
 def present(certificates: Sequence[ServerCertificate]) -> Presentation:
     """Who is presented which of `certificates`; where several could be, the first is."""
     named: dict[str, list[ServerCertificate]] = {}
     for certificate in certificates:
-        for name in dict.fromkeys(server_names(certificate.leaf)):
+        for name in server_names(certificate.leaf):
             named.setdefault(name, []).append(certificate)
     choices = {
         name: _one_of_each_kind([*those, *named.get(_wildcard_for(name), ())])
@@ -91,18 +97,14 @@ def present(certificates: Sequence[ServerCertificate]) -> Presentation:
     }
     first = certificates[0]
     of_first = next((choices[name] for name in server_names(first.leaf)), (first,))
-    contested = {
-        name: twice
-        for name, those in named.items()
-        if (twice := tuple(one for one in those if sum(other.kind == one.kind for other in those) > 1))
-    }
-    return Presentation(of_first, choices, contested)
+    return Presentation(of_first, choices)
 
 
-def server_names(certificate: x509.Certificate) -> Iterator[str]:
-    """The host names that it is for: its dNSNames, or its common name where it has none, as older clients do.
+def server_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The host names that it is for, each once: its dNSNames, or its common name where it has none.
 
-    What is no host name is left out; addresses are not asked for by name (RFC 6066, section 3).
+    The latter as older clients do. What is no host name is left out; addresses are not
+    asked for by name (RFC 6066, section 3).
     """
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -112,10 +114,32 @@ def server_names(certificate: x509.Certificate) -> Iterator[str]:
     if not found:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         found = [value for name in common if isinstance(value := name.value, str)]
-    for name in found:
-        host = name.lower().removesuffix(".")
-        if _HOST.fullmatch(host):
-            yield host
+    hosts = (name.lower().removesuffix(".") for name in found)
+    return tuple(dict.fromkeys(host for host in hosts if _HOST.fullmatch(host)))
+
+
+def completed(
+    chain: tuple[x509.Certificate, ...], known: Sequence[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """`chain` with the intermediate CAs behind it that are missing and known, as far as they are.
+
+    OpenSSL would look for them among the client CAs in each handshake anew, for a tenth
+    of its time, and send the root with them, which clients have or do not trust.
+    """
+    while True:
+        above = [ca for ca in known if issued_by(chain[-1], ca)]
+        if not above or any(issued_by(ca, ca) for ca in above) or above[0] in chain:
+            return chain
+        chain = (*chain, above[0])
+
+
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` has this name and signed it."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _wildcard_for(name: str) -> str:

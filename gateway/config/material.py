@@ -12,23 +12,24 @@ import itertools
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from gateway.config import serials
-from gateway.config.certificates import PrivateKey, ServerCertificate
+from gateway.config.certificates import PrivateKey, ServerCertificate, completed, issued_by, present
+from gateway.config.validity import ending
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
 from gateway.extensions import must_staple, responder_url
 from gateway.names import canonical_name, issuer_id, printable_der
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -55,6 +56,12 @@ class ListenerMaterial:
     crl_signers: tuple[x509.Certificate, ...]
     revoked_serials: SerialFile | None
     warnings: tuple[str, ...]
+
+    def all_certificates(self) -> Iterator[x509.Certificate]:
+        """Those that are presented, their issuers, and the client CAs."""
+        for certificate in self.certificates:
+            yield from certificate.chain
+        yield from self.client_cas
 
 
 def load_material(listener: Listener, place: Callable[[str], str]) -> ListenerMaterial:
@@ -113,14 +120,18 @@ class _Files:
         self.warnings: list[str] = []
 
     def load(self) -> ListenerMaterial:
-        certificates = tuple(map(self.server_certificate, range(len(self.listener.certificates))))
+        found = map(self.server_certificate, range(len(self.listener.certificates)))
+        certificates = list(found)
         client_cas, crl_signers = self.client_cas()
+        for number, certificate in enumerate(certificates):
+            certificates[number] = self.complete(number, certificate, client_cas)
+        self.check_names(certificates)
         return ListenerMaterial(
-            certificates=certificates,
+            certificates=tuple(certificates),
             client_cas=client_cas,
             crl_signers=crl_signers,
             revoked_serials=self.revoked_serials(client_cas),
-            warnings=tuple(self.warnings),
+            warnings=tuple(dict.fromkeys(self.warnings)),
         )
 
     def server_certificate(self, number: int) -> ServerCertificate:
@@ -136,6 +147,32 @@ class _Files:
         self.check_order(f"{place}.cert", chain, files.cert)
         issuer, url = self.stapling(f"{place}.cert", chain, files.cert)
         return ServerCertificate(chain, private_key, issuer, url)
+
+    def complete(
+        self, number: int, certificate: ServerCertificate, cas: Sequence[x509.Certificate]
+    ) -> ServerCertificate:
+        known = [*cas, *([certificate.ocsp_issuer] if certificate.ocsp_issuer else [])]
+        chain = completed(certificate.chain, known)
+        if len(chain) == 1 and not any(issued_by(chain[0], ca) for ca in (*known, *chain)):
+            self.warn(
+                f"certificates[{number}].cert",
+                self.listener.certificates[number].cert,
+                f"no CA stands behind {_subject(chain[0])}: clients refuse it unless they have the one that "
+                "issued it",
+            )
+        return replace(certificate, chain=chain)
+
+    def check_names(self, certificates: Sequence[ServerCertificate]) -> None:
+        presentation = present(certificates)
+        for number, certificate in enumerate(certificates):
+            path = self.listener.certificates[number].cert
+            for name, other in presentation.lost(certificate):
+                self.warn(
+                    f"certificates[{number}].cert",
+                    path,
+                    f'"{name}" is also in certificates[{certificates.index(other)}], of the same kind of key '
+                    f"({other.kind}): that one is presented",
+                )
 
     def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
         file = f" {one_line(str(path))}:" if path is not None else ""
@@ -165,13 +202,15 @@ class _Files:
             self.fail(key, path, f"expected a certificate in PEM, got one that cannot be decoded: {exc}", exc)
         now = dt.datetime.now(dt.UTC)
         for cert in found_certs:
-            if cert.not_valid_after_utc < now:
-                self.warn(
-                    key, path, f"{_subject(cert)} expired at {cert.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-                )
+            match ending(cert, now):
+                case "certificate has expired":
+                    self.warn(key, path, f"{_subject(cert)} expired at {_moment(cert.not_valid_after_utc)}")
+                case "certificate about to expire":
+                    self.warn(key, path, f"{_subject(cert)} expires at {_moment(cert.not_valid_after_utc)}")
             if cert.not_valid_before_utc > now:
-                since = f"{cert.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
-                self.warn(key, path, f"{_subject(cert)} is not valid before {since}")
+                self.warn(
+                    key, path, f"{_subject(cert)} is not valid before {_moment(cert.not_valid_before_utc)}"
+                )
         return found_certs
 
     def private_key(self, key: str, path: Path) -> PrivateKey:
@@ -199,7 +238,7 @@ class _Files:
 
     def check_order(self, key: str, chain: Sequence[x509.Certificate], path: Path) -> None:
         for lower, upper in itertools.pairwise(chain):
-            if not _issued(upper, lower):
+            if not issued_by(lower, upper):
                 self.warn(
                     key,
                     path,
@@ -230,7 +269,7 @@ class _Files:
         """Warn of those that let nobody in."""
         if self.listener.trust == "ca":
             for cert in cas:
-                if not any(_issued(upper, cert) for upper in cas if upper.subject == cert.issuer):
+                if not any(issued_by(cert, upper) for upper in cas if upper.subject == cert.issuer):
                     self.warn(
                         "client_ca",
                         path,
@@ -290,8 +329,10 @@ class _Files:
             return None, None
         candidates = chain[1:]
         if stapling.issuer is not None:
-            candidates = self.certificates("stapling.issuer", stapling.issuer)
-        issuer = next((cert for cert in candidates if _issued(cert, chain[0])), None)
+            configured = self.certificates("stapling.issuer", stapling.issuer)
+            # It may be of one of several certificates; of a single one it has to be.
+            candidates = configured if len(self.listener.certificates) == 1 else (*configured, *candidates)
+        issuer = next((cert for cert in candidates if issued_by(chain[0], cert)), None)
         if issuer is None and stapling.issuer is not None:
             self.fail(
                 "stapling.issuer",
@@ -321,12 +362,8 @@ def _subject(cert: x509.Certificate) -> str:
     return one_line(f'"{names[0].value!s}"' if names else f'"{cert.subject.rfc4514_string()}"')
 
 
-def _issued(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
-    try:
-        cert.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+def _moment(when: dt.datetime) -> str:
+    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _is_ca(cert: x509.Certificate) -> bool:
@@ -334,7 +371,7 @@ def _is_ca(cert: x509.Certificate) -> bool:
     try:
         return cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
-        return cert.version is x509.Version.v1 and _issued(cert, cert)
+        return cert.version is x509.Version.v1 and issued_by(cert, cert)
 
 
 def _may_sign_crls(cert: x509.Certificate) -> bool:

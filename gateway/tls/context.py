@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from gateway.config.model import Listener
 
 
+# SSL_MODE_NO_AUTO_CHAIN of OpenSSL's headers, which the binding does not have. Without it OpenSSL builds and
+# verifies the chain of a certificate that has none behind it in each handshake: a tenth of its time.
+_MODE_NO_AUTO_CHAIN = 0x8
+
+
 @dataclass(frozen=True)
 class TrustedCa:
     """A client CA as the context's store holds it."""
@@ -127,7 +132,7 @@ def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Co
         raise ConfigError(f"listener {listener.name}: {exc}") from exc
     # An idle connection then holds no record buffers; partial writes and moving
     # buffers, which the relay relies on, are pyOpenSSL's own defaults.
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
     store = context.get_cert_store()
     if store is None:
         raise ConfigError("OpenSSL gave a context without a certificate store")

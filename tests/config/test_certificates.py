@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.certificates import Presentation, ServerCertificate, present, server_names
+from gateway.config.certificates import Presentation, ServerCertificate, completed, present, server_names
 from tests.authority import Authority, Credential, KeyKind, common_name, make_key
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_each_name_has_its_own_certificate_and_the_first_is_for_the_rest() -> No
     found = present([a, b])
     assert found.default == (a,)
     assert found.choices == {"a.example": (a,), "b.example": (b,), "*.b.example": (b,)}
-    assert found.contested == {}
+    assert not found.lost(a)
 
 
 def test_a_name_of_two_kinds_of_key_has_both() -> None:
@@ -91,16 +91,17 @@ def test_who_cannot_verify_the_certificate_of_the_name_may_have_that_of_its_wild
     assert present([wild, exact]).choices == {"a.example.com": (exact, wild), "*.example.com": (wild,)}
 
 
-def test_of_several_of_one_kind_the_first_is_presented_and_the_name_is_contested() -> None:
-    first, second = certificate("ec", "a.example", "b.example"), certificate("ec", "a.example")
+def test_of_several_of_one_kind_the_first_is_presented_and_the_others_have_lost() -> None:
+    first, second = certificate("ec", "a.example", "b.example"), certificate("ec", "a.example", "c.example")
     found = present([first, second])
     assert found.choices["a.example"] == (first,)
-    assert found.contested == {"a.example": (first, second)}
+    assert (found.lost(first), found.lost(second)) == ([], [("a.example", first)])
 
 
-def test_a_wildcard_beside_the_name_itself_is_no_contest() -> None:
-    found = present([certificate("ec", "*.example.com"), certificate("ec", "a.example.com")])
-    assert found.contested == {}
+def test_a_wildcard_beside_the_name_itself_loses_nothing() -> None:
+    wild, exact = certificate("ec", "*.example.com"), certificate("ec", "a.example.com")
+    found = present([wild, exact])
+    assert (found.lost(wild), found.lost(exact)) == ([], [])
 
 
 def test_a_certificate_without_any_name_is_for_those_who_name_none() -> None:
@@ -140,3 +141,29 @@ def test_what_is_presented_is_for_the_name_and_nothing_better_is_left(
         of_kind = [one for one in certificates if one.kind == kind and fits(one) < 2]
         best = min(of_kind, key=fits, default=None)
         assert [one for one in found if one.kind == kind] == ([] if best is None else [best])
+
+
+def test_missing_intermediates_are_taken_from_those_that_are_known_but_never_a_root() -> None:
+    sub = CA.intermediate("Sub")
+    low = sub.intermediate("Low")
+    server = low.issue("server")
+    known = [CA.cert, low.cert, sub.cert]
+    assert completed((server.cert,), known) == (server.cert, low.cert, sub.cert)
+    assert completed((server.cert, low.cert), known) == (server.cert, low.cert, sub.cert)
+    assert completed((server.cert,), [CA.cert, sub.cert]) == (server.cert,)
+    assert completed((sub.issue("b").cert,), [sub.cert])[1:] == (sub.cert,)
+    assert completed((CA.issue("c").cert, CA.cert), known)[1:] == (CA.cert,)
+
+
+def test_a_root_ends_a_chain_although_it_was_certified_by_another_root_as_well() -> None:
+    cross = Authority.root("Old Root").intermediate("CA", key=CA.key)
+    server = CA.issue("server").cert
+    assert completed((server,), [cross.cert, CA.cert]) == (server,)
+    assert completed((server,), [cross.cert]) == (server, cross.cert)
+
+
+def test_cas_that_certified_each_other_make_no_endless_chain() -> None:
+    one, two = make_key(), make_key()
+    a, b = Authority.root("A", key=one), Authority.root("B", key=two)
+    known = [b.intermediate("A", key=one).cert, a.intermediate("B", key=two).cert]
+    assert completed((a.issue("server").cert,), known)[1:] == tuple(known)

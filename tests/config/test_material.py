@@ -49,6 +49,7 @@ class Place:
         self.trust: Literal["ca", "intermediate"] = "ca"
         self.revocation = Revocation()
         self.stapling = Stapling()
+        self.more: list[tuple[Path, Path]] = []
 
     def write(self, name: str, data: bytes) -> Path:
         path = self.directory / name
@@ -56,11 +57,12 @@ class Place:
         return path
 
     def load(self) -> ListenerMaterial:
+        pairs = [(self.cert, self.key), *self.more]
         listener = Listener(
             name="external",
             bind=(Address("127.0.0.1", 8883),),
             upstreams=(Address("127.0.0.1", 1883),),
-            certificates=(Certificate(cert=self.cert, key=self.key),),
+            certificates=tuple(Certificate(cert=cert, key=key) for cert, key in pairs),
             client_ca=self.client_ca,
             verify="required" if self.client_ca else "none",
             trust=self.trust,
@@ -68,6 +70,12 @@ class Place:
             stapling=self.stapling,
         )
         return load_material(listener, lambda key: f"{SOURCE}.{key}")
+
+    def add(self, credential: Credential, stem: str) -> None:
+        """One more certificate of the listener."""
+        cert, key = credential.write(self.directory, stem)
+        key.chmod(0o600)
+        self.more.append((cert, key))
 
     def refusal(self) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -238,11 +246,76 @@ def test_a_certificate_out_of_its_time_is_a_warning(place: Place, root: Authorit
     old = root.issue("old", not_before=NOW - 2 * DAY, not_after=NOW - DAY)
     place.cert, place.key = old.write(place.directory, "old")
     place.key.chmod(0o600)
-    place.write("ca.pem", Authority.root("Future", not_before=NOW + DAY).pem)
+    place.write("ca.pem", root.pem + Authority.root("Future", not_before=NOW + DAY).pem)
     expired, early = place.load().warnings
     until = old.cert.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
     assert expired == f'listener "external": certificates[0].cert: {place.cert}: "old" expired at {until}'
     assert early.startswith(f'listener "external": client_ca: {place.ca}: "Future" is not valid before 2')
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "warned"),
+    [(365, 31, False), (365, 29, True), (90, 16, False), (90, 14, True), (6, 2, False), (6, 0.9, True)],
+)
+def test_a_certificate_that_is_about_to_expire_is_a_warning(
+    life: float, left: float, *, warned: bool, place: Place, root: Authority
+) -> None:
+    end = NOW + int(left * DAY)
+    soon = root.issue("soon", not_before=end - life * DAY, not_after=end)  # type: ignore[arg-type]  # whole days
+    place.cert, place.key = soon.write(place.directory, "soon")
+    place.key.chmod(0o600)
+    until = soon.cert.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    expected = f'listener "external": certificates[0].cert: {place.cert}: "soon" expires at {until}'
+    assert place.load().warnings == ((expected,) if warned else ())
+
+
+def test_a_certificate_without_any_known_issuer_is_a_warning(place: Place) -> None:
+    stranger = Authority.root("Stranger")
+    place.write("server.pem", stranger.issue("server", key=place.load().certificates[0].private_key).pem)
+    expected = (
+        f'listener "external": certificates[0].cert: {place.cert}: no CA stands behind "server": '
+        "clients refuse it unless they have the one that issued it"
+    )
+    assert place.load().warnings == (expected,)
+    place.write("ca.pem", stranger.pem)
+    assert place.load().warnings == ()
+
+
+def test_missing_intermediates_are_taken_from_the_client_cas(
+    place: Place, root: Authority, sub: Authority, server: Credential
+) -> None:
+    place.write("server.pem", server.pem)
+    place.write("ca.pem", root.pem + sub.pem)
+    assert place.load().certificates[0].chain == (server.cert, sub.cert)
+    assert place.load().warnings == ()
+
+
+def test_a_name_in_two_certificates_of_one_kind_is_a_warning(place: Place, root: Authority) -> None:
+    place.add(root.issue("twin", hosts=["localhost", "other"]), "twin")
+    place.add(root.issue("rsa", kind="rsa"), "rsa")
+    place.add(root.issue("wild", hosts=["*.other"]), "wild")
+    twin = place.more[0][0]
+    expected = (
+        f'listener "external": certificates[1].cert: {twin}: "localhost" is also in certificates[0], '
+        "of the same kind of key (ECDSA): that one is presented"
+    )
+    assert place.load().warnings == (expected,)
+
+
+def test_each_certificate_has_its_own_issuer_and_responder(
+    place: Place, root: Authority, sub: Authority
+) -> None:
+    place.add(root.issue("direct", ocsp_urls=["http://direct/"]), "direct")
+    place.stapling = Stapling(enabled=True, issuer=place.write("issuer.pem", root.pem))
+    first, second = place.load().certificates
+    assert (first.ocsp_issuer, first.ocsp_responder_url) == (sub.cert, "http://ocsp.example/")
+    assert (second.ocsp_issuer, second.ocsp_responder_url) == (root.cert, "http://direct/")
+
+
+def test_a_mistake_in_a_further_certificate_names_it(place: Place, root: Authority) -> None:
+    place.add(root.issue("second"), "second")
+    place.write("second.key", root.key_pem)
+    assert place.refusal().startswith(f"{SOURCE}.certificates[1].key: second.key: expected the key of")
 
 
 def test_a_chain_out_of_order_is_a_warning(
@@ -312,12 +385,13 @@ def test_stapling_without_an_issuer_is_refused(place: Place, server: Credential)
 
 @pytest.mark.parametrize("urls", [(), ("ldap://a/",)])
 def test_a_certificate_without_a_responder_is_normal_and_needs_no_issuer(
-    place: Place, sub: Authority, urls: tuple[str, ...]
+    place: Place, root: Authority, sub: Authority, urls: tuple[str, ...]
 ) -> None:
     mute = sub.issue("mute", ocsp_urls=urls)
     place.cert, place.key = mute.write(place.directory, "mute")
     place.key.chmod(0o600)
     place.write("mute.pem", mute.pem)
+    place.write("ca.pem", root.pem + sub.pem)
     place.stapling = Stapling(enabled=True)
     (certificate,) = place.load().certificates
     assert (certificate.ocsp_issuer, certificate.ocsp_responder_url) == (None, None)

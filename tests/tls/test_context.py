@@ -72,6 +72,12 @@ def test_the_whole_chain_is_sent() -> None:
     assert sub.cert in chain
 
 
+def test_no_chain_is_made_up_in_a_handshake() -> None:
+    """Whatever `client_cas` holds: of what is missing `config.certificates.completed` has taken care."""
+    _server, client = shake_hands(context(cas=[CA.cert]), client_context(SSL.TLS1_3_VERSION))
+    assert client.get_peer_cert_chain(as_cryptography=True) == [SERVER.cert]
+
+
 def test_the_client_is_told_which_cas_are_trusted_each_once() -> None:
     server = context(cas=(CA.cert, OTHER_CA.cert, CA.cert), verify="optional")
     assert [trusted.certificate for trusted in server.client_cas] == [CA.cert, OTHER_CA.cert]
