@@ -118,6 +118,7 @@ class Control:
             store=self._store,
             limits=self._limits,
             change=self._staples_changed,
+            revoked=self._tables.revoked,
             log=self._log,
         )
         self._learnt = 0

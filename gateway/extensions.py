@@ -31,3 +31,12 @@ def must_staple(cert: x509.Certificate) -> bool:
     except _UNREADABLE:
         return False
     return not _STATUS_REQUESTS.isdisjoint(features)
+
+
+def has_nocheck(cert: x509.Certificate) -> bool:
+    """Whether a responder's certificate is to be trusted while it lasts (RFC 6960, section 4.2.2.2.1)."""
+    try:
+        cert.extensions.get_extension_for_class(x509.OCSPNoCheck)
+    except _UNREADABLE:
+        return False
+    return True

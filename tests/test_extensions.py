@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from gateway.extensions import must_staple, responder_url
+from gateway.extensions import has_nocheck, must_staple, responder_url
 from tests.authority import Authority
 
 CA = Authority.root("Test CA")
@@ -26,6 +26,11 @@ def test_a_certificate_that_demands_a_staple_is_known(feature: x509.TLSFeatureTy
 
 def test_a_certificate_without_that_feature_demands_nothing() -> None:
     assert not must_staple(CA.issue().cert)
+
+
+def test_a_responder_that_is_not_to_be_checked_is_known() -> None:
+    assert has_nocheck(CA.issue(extensions=[x509.OCSPNoCheck()]).cert)
+    assert not has_nocheck(CA.issue().cert)
 
 
 @pytest.mark.parametrize("oid", ["1.3.6.1.5.5.7.1.24", "1.3.6.1.5.5.7.1.1"])

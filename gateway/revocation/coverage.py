@@ -126,8 +126,9 @@ def terms(told: publish.Cover, table: Table, delta: Table | None) -> Iterator[Co
 
 @dataclass(frozen=True)
 class Resolution:
-    """What is in force; and the lists that are not, though they are the newest, with the reason."""
+    """What is in force, and a lookup in it; the lists that are not, though the newest, with the reason."""
 
+    world: World
     coverages: tuple[Coverage, ...] = ()
     left_out: Mapping[Stream, str] = field(default_factory=dict)
 
@@ -166,7 +167,7 @@ def resolve(
             stream: fault for stream, one in counted.items() if (fault := wrong[one.issuer]) is not None
         }
         if not faults:
-            return Resolution(coverages, left_out)
+            return Resolution(world, coverages, left_out)
         # Who is revoked by a list that goes out in the same round stays out: to refuse is the safe side.
         left_out |= faults
 

@@ -16,11 +16,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import der
 from gateway.errors import CrlError, TableError
 from gateway.names import canonical_name
-from gateway.native import Table, TableMeta, compile_table, sections
+from gateway.native import Table, TableMeta, VerdictKind, World, compile_table, sections
 from gateway.revocation.coverage import Coverage, Listed, Resolution, Stream, TableFile, resolve, stream_of
 from gateway.revocation.crl import Succession, check_succession
 from gateway.revocation.scope import Scope
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.names import CanonicalName
+    from cryptography import x509
+
+    from gateway.names import CanonicalName, IssuerId
     from gateway.revocation.authorities import Authorities
     from gateway.revocation.crl import VerifiedCrl
 
@@ -90,6 +93,7 @@ class Tables:
         self._local: dict[CanonicalName, TableFile] = {}
         self._retired: deque[tuple[float, Path]] = deque()
         self._left_out: dict[Stream, str] = {}
+        self._world = World()
         self._lock = trio.Lock()
         self._batched = False
 
@@ -100,6 +104,12 @@ class Tables:
     def lists(self) -> tuple[Listed, ...]:
         """The newest of each stream, deltas too."""
         return tuple(self._lists.values())
+
+    def revoked(self, certificate: x509.Certificate, issuer: IssuerId) -> bool:
+        """Whether a list in force revokes a certificate of `issuer`; without one, no. From any thread."""
+        data = certificate.public_bytes(Encoding.DER)
+        verdict = self._world.judge(data, issuer.name, issuer.key, now=int(self._now()))
+        return verdict.kind is VerdictKind.REVOKED
 
     def check(self, crl: VerifiedCrl) -> None:
         """Refuse a list that is older than the one in force.
@@ -214,6 +224,7 @@ class Tables:
             if stream not in self._left_out:
                 self._observer.left_out(stream, reason)
         self._left_out = dict(resolution.left_out)
+        self._world = resolution.world
         self._observer.published(resolution.coverages)
 
     def _resolve(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.errors import FetchError, RefusedError
 from gateway.fetch import Fetched, display_url
 from gateway.stapling.request import get_url
+from gateway.stapling.response import is_answer
 
 if TYPE_CHECKING:
     from gateway.fetch import Answer
@@ -70,20 +71,28 @@ class Asker:
         """
         shared = None if past_caches or url in self._without_get else get_url(url, request)
         if shared is not None:
-            try:
-                answer = await self._http.get(shared, timeout=timeout, max_bytes=MAX_BYTES, learnt=learnt)
-            except RefusedError:
-                if len(self._without_get) >= _MOST_REMEMBERED:
-                    self._without_get.clear()
-                self._without_get.add(url)
-            except FetchError as exc:
-                # Nobody knows the responder by the URL with the request in it.
-                told = str(exc).replace(display_url(shared), display_url(url))
-                raise type(exc)(told) from exc
-            else:
-                # Without a condition in the request there is nothing but a whole answer.
-                assert isinstance(answer, Fetched)
-                return answer
-        return await self._http.post(
+            got = await self._get(shared, url, timeout=timeout, learnt=learnt)
+            if got is not None:
+                return got
+        answer = await self._http.post(
             url, request, REQUEST_TYPE, timeout=timeout, max_bytes=MAX_BYTES, learnt=learnt
         )
+        if shared is not None and is_answer(answer.body):
+            if len(self._without_get) >= _MOST_REMEMBERED:
+                self._without_get.clear()
+            self._without_get.add(url)
+        return answer
+
+    async def _get(self, shared: str, url: str, *, timeout: float, learnt: bool) -> Fetched | None:  # noqa: ASYNC109 - as in `ask`
+        """The answer to a GET; None where a POST may have a better one."""
+        try:
+            answer = await self._http.get(shared, timeout=timeout, max_bytes=MAX_BYTES, learnt=learnt)
+        except RefusedError:
+            return None
+        except FetchError as exc:
+            # Nobody knows the responder by the URL with the request in it.
+            raise type(exc)(str(exc).replace(display_url(shared), display_url(url))) from exc
+        # Without a condition in the request there is nothing but a whole answer.
+        assert isinstance(answer, Fetched)
+        # Some say in a page of HTML, or as malformedRequest, that they take no GET.
+        return answer if is_answer(answer.body) else None

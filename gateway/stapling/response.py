@@ -20,13 +20,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway import der as encoding
 from gateway.errors import StapleError
+from gateway.extensions import has_nocheck
 from gateway.names import describe, issuer_id, issuer_name_der, one_line, printable_der, serial_hex
 from gateway.revocation.policy import moment
 from gateway.signature import certificate_fault, find_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
+
+    from gateway.names import IssuerId
 
 CLOCK_SKEW = 300
 """Seconds that a responder's clock may be ahead of ours."""
@@ -104,7 +107,7 @@ def verify_response(
     was appointed by it (section 4.2.2.2); the signature is good; the times fit. `nonce`
     is that of the request: a response with another one is refused, one without is not,
     because responders that answer from a store have none (RFC 9654, section 2.1).
-    Whether a delegate was itself revoked is not asked here: it is told in the result.
+    Whether a delegate was itself revoked is for `check_delegate`.
 
     Raises:
         StapleError: it is not so.
@@ -136,6 +139,30 @@ def verify_response(
         reason=reason,
         delegate=delegate,
     )
+
+
+def is_answer(data: bytes) -> bool:
+    """Whether a responder answers at all, be it what it may (RFC 6960, section 4.2.1: successful)."""
+    try:
+        _parse(data)
+    except StapleError:
+        return False
+    return True
+
+
+def check_delegate(
+    verified: VerifiedResponse,
+    issuer: x509.Certificate,
+    revoked: Callable[[x509.Certificate, IssuerId], bool],
+) -> None:
+    """Refuse what a `revoked` delegate signed; one with id-pkix-ocsp-nocheck is trusted while it lasts.
+
+    Raises:
+        StapleError: it was revoked (RFC 6960, section 4.2.2.2.1).
+    """
+    delegate = verified.delegate
+    if delegate is not None and not has_nocheck(delegate) and revoked(delegate, issuer_id(issuer)):
+        raise StapleError(f"the responder {describe(delegate)} was revoked by its CA")
 
 
 def _parse(data: bytes) -> ocsp.OCSPResponse:

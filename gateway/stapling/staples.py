@@ -22,12 +22,14 @@ from gateway.stapling.refresh import StapleRefresher, StapleSource
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cryptography import x509
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.certificates import ServerCertificate
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Listener
     from gateway.errors import GatewayError
+    from gateway.names import IssuerId
     from gateway.schedule import Limits, SourceState
     from gateway.stapling.refresh import Ask
     from gateway.stapling.response import VerifiedResponse
@@ -53,6 +55,7 @@ class Staples:
         store: Store,
         limits: Limits,
         change: Change,
+        revoked: Callable[[x509.Certificate, IssuerId], bool],
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -60,6 +63,7 @@ class Staples:
         self._store = store
         self._limits = limits
         self._change = change
+        self._revoked = revoked
         self._log = log
         self._now = now
         self._refreshers: dict[str, StapleRefresher[VerifiedResponse]] = {}
@@ -152,6 +156,11 @@ class Staples:
         assert issuer is not None
         assert server.ocsp_responder_url is not None
 
+        def verify(data: bytes, nonce: bytes | None) -> VerifiedResponse:
+            found = response.verify_staple(data, certificate, issuer, now=int(self._now()), nonce=nonce)
+            response.check_delegate(found, issuer, self._revoked)
+            return found
+
         async def install(verified: VerifiedResponse) -> None:
             self._installed(key, Staple(verified.der, verified.expires))
 
@@ -167,9 +176,7 @@ class Staples:
             build_request=lambda nonce: request.build_request(
                 certificate, issuer, cert_id_hash=stapling.cert_id_hash, nonce=nonce
             ),
-            verify=lambda data, nonce: response.verify_staple(
-                data, certificate, issuer, now=int(self._now()), nonce=nonce
-            ),
+            verify=verify,
             install=install,
             store=self._store,
             limits=self._limits,

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from gateway.errors import CrlError, StoreError, TableError
+from gateway.names import issuer_id
 from gateway.native import Table
 from gateway.revocation import table as table_module
 from gateway.revocation.authorities import Authorities
@@ -90,6 +91,18 @@ async def test_a_newer_list_takes_its_place_under_another_name(tmp_path: Path) -
     old, new = process.paths
     assert old != new
     assert (serials(old), serials(new)) == ({5}, {5, 6})
+
+
+async def test_a_list_in_force_revokes_a_certificate_of_its_issuer_and_of_no_other(tmp_path: Path) -> None:
+    process, other = Process(tmp_path), Authority.root("Other")
+    five, six = CA.issue(serial=5).cert, CA.issue(serial=6).cert
+    assert not process.tables.revoked(five, issuer_id(CA.cert))
+    await process.tables.install(crl(5))
+    assert process.tables.revoked(five, issuer_id(CA.cert))
+    assert not process.tables.revoked(six, issuer_id(CA.cert))
+    assert not process.tables.revoked(other.issue(serial=5).cert, issuer_id(other.cert))
+    await process.tables.install(crl(6, number=2))
+    assert not process.tables.revoked(five, issuer_id(CA.cert))
 
 
 async def test_the_same_list_again_changes_nothing(tmp_path: Path) -> None:

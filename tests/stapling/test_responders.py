@@ -89,6 +89,7 @@ class Gate:
             store=store,
             limits=Limits(),
             change=self._change,
+            revoked=lambda _certificate, _issuer: False,
             log=get_logger(process="control"),
         )
 

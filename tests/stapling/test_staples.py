@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from cryptography.x509 import ocsp
+from cryptography.x509 import OCSPNoCheck, ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from structlog.testing import capture_logs
 
 from gateway.config.certificates import ServerCertificate
@@ -24,6 +25,7 @@ from tests.authority import DAY, NOW, Authority
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from cryptography import x509
     from trio.testing import MockClock
 
     from gateway.publish import Staple
@@ -50,6 +52,8 @@ class Place:
         self.released: list[str] = []
         self.now = float(NOW)
         self.issued_at = NOW
+        self.signer: Credential | None = None
+        self.revoked: list[x509.Certificate] = []
 
     def listen(self, name: str, *servers: Credential, stapling: Stapling = ON, url: str | None = URL) -> None:
         self.listeners.append(
@@ -78,7 +82,7 @@ class Place:
         }
         status = self.statuses.get(parsed.serial_number, ocsp.OCSPCertStatus.GOOD)
         begin = self.issued_at
-        answer = CA.ocsp(cert, status=status, this_update=begin, next_update=begin + DAY)
+        answer = CA.ocsp(cert, status=status, this_update=begin, next_update=begin + DAY, signer=self.signer)
         return Fetched(answer, None, None, None)
 
     def change(self, staples: Mapping[str, Staple | None], held: Mapping[str, None]) -> None:
@@ -93,6 +97,7 @@ class Place:
             store=self.store,
             limits=Limits(),
             change=self.change,
+            revoked=lambda certificate, _issuer: certificate in self.revoked,
             log=get_logger(process="control"),
             now=lambda: self.now,
         )
@@ -177,6 +182,22 @@ async def test_a_revoked_certificate_is_an_error_at_each_refresh_and_is_shown(
     (refresher,) = staples
     assert refresher.state.revoked
     assert place.told == []
+
+
+@pytest.mark.parametrize("nocheck", [False, True])
+async def test_a_delegate_that_its_ca_has_revoked_is_not_believed_unless_it_is_not_to_be_checked(
+    place: Place, *, nocheck: bool
+) -> None:
+    extensions = [OCSPNoCheck()] if nocheck else []
+    delegate = CA.issue("responder", usages=[ExtendedKeyUsageOID.OCSP_SIGNING], extensions=extensions)
+    place.signer, place.revoked = delegate, [delegate.cert]
+    place.listen("a", CA.issue(serial=1))
+    staples = place.staples()
+    await ask_all(staples)
+    (refresher,) = staples
+    error = refresher.state.last_error or ""
+    assert ("the responder CN=responder" in error, "was revoked by its CA" in error) == (not nocheck,) * 2
+    assert bool(place.told) == nocheck
 
 
 async def test_what_is_stored_is_told_to_the_workers_before_anything_is_asked(place: Place) -> None:
