@@ -25,7 +25,7 @@ struct gw_front {
   int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
   int paused;                           /* epoll is not to report them */
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
-  const gw_broker *brokers;             /* borrowed */
+  gw_broker *brokers;                   /* borrowed */
   size_t broker_count, turn;            /* none: clear clients are told of like the others */
   int shows;                            /* atomic; the next clear client is told of all the same */
 };
@@ -62,7 +62,7 @@ void gw_front_free(gw_front *front) {
   free(front);
 }
 
-void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count) {
+void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count) {
   front->relay = relay;
   front->brokers = brokers;
   front->broker_count = count;
@@ -98,11 +98,23 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
   (void)__atomic_fetch_sub(&front->count, 1, __ATOMIC_RELAXED);
 }
 
-/* dial returns a socket that is connected or connecting to the next broker, or -1 where it cannot be had at once. */
-static int dial(gw_front *front) {
-  const gw_broker *next = &front->brokers[front->turn++ % front->broker_count];
-  int fd = socket(next->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd >= 0 && connect(fd, (const struct sockaddr *)&next->address, next->length) != 0 && errno != EINPROGRESS) {
+/* next_broker returns the one whose turn it is, or NULL where none has a share. */
+static gw_broker *next_broker(gw_front *front) {
+  for (size_t tries = front->broker_count * GW_FULL_SHARE; tries > 0; tries--) {
+    gw_broker *next = &front->brokers[front->turn++ % front->broker_count];
+    next->credit += __atomic_load_n(&next->share, __ATOMIC_RELAXED);
+    if (next->credit >= GW_FULL_SHARE) {
+      next->credit -= GW_FULL_SHARE;
+      return next;
+    }
+  }
+  return NULL;
+}
+
+/* dial returns a socket that is connected or connecting to |broker|, or -1 where it cannot be had at once. */
+static int dial(const gw_broker *broker) {
+  int fd = socket(broker->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd >= 0 && connect(fd, (const struct sockaddr *)&broker->address, broker->length) != 0 && errno != EINPROGRESS) {
     (void)close(fd);
     return -1;
   }
@@ -112,10 +124,11 @@ static int dial(gw_front *front) {
 /* hand_over takes a clear client to the relay with a broker's socket. Returns 1, or 0 and it has to be told of. */
 static int hand_over(gw_front *front, const gw_arrival *arrival) {
   int shown = arrival->clear && __atomic_exchange_n(&front->shows, 0, __ATOMIC_RELAXED);
-  int broker = arrival->clear && !shown && front->broker_count > 0 ? dial(front) : -1;
-  if (broker < 0) return 0;
-  if (!gw_relay_queue(front->relay, arrival->conn, broker, 0, NULL, 0, NULL)) {
-    (void)close(broker);
+  const gw_broker *broker = arrival->clear && !shown ? next_broker(front) : NULL;
+  int fd = broker != NULL ? dial(broker) : -1;
+  if (fd < 0) return 0;
+  if (!gw_relay_queue(front->relay, arrival->conn, fd, (uint64_t)(broker - front->brokers), NULL, 0, NULL)) {
+    (void)close(fd);
     return 0;
   }
   count(front, GW_COUNT_HANDSHAKING, -1);

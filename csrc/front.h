@@ -20,16 +20,20 @@
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
 void gw_front_free(gw_front *front);
 
-/* A broker that no name has to be resolved for: what connect(2) takes. */
+/* A broker that no name has to be resolved for. */
+enum { GW_FULL_SHARE = 256 };
 typedef struct {
-  struct sockaddr_storage address;
+  struct sockaddr_storage address; /* what connect(2) takes */
   socklen_t length;
+  uint32_t share;  /* so many of GW_FULL_SHARE clients whose turn it is; may be set at any time */
+  uint32_t credit; /* the front's */
 } gw_broker;
 
-/* gw_front_hand_over makes clear clients go to |relay| (borrowed), as number 0, with a connection to one of |count|
- * |brokers| (borrowed as well), each in turn. gw_front_step tells of them only where that connection cannot be begun at
- * once, or the relay does not take them. To be called before gw_relay_serve. */
-void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
+/* gw_front_hand_over makes clear clients go to |relay| (borrowed), with the number of their broker, 0 to |count|
+ * - 1, as id, and a connection to it: |brokers| (borrowed as well) are taken in turn. gw_front_step tells of them only
+ * where no broker has a share, that connection cannot be begun at once, or the relay does not take them. To be called
+ * before gw_relay_serve. */
+void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
 
 /* gw_front_fd returns a descriptor, owned by the front, that is readable while gw_front_step has something to do. */
 int gw_front_fd(const gw_front *front);

@@ -262,12 +262,15 @@ void gw_front_free(gw_front *front);
 struct sockaddr_storage {
   ...;
 };
+enum { GW_FULL_SHARE = 256 };
 typedef struct {
   struct sockaddr_storage address;
   uint32_t length;
+  uint32_t share;
+  uint32_t credit;
 } gw_broker;
-void gw_front_hand_over(gw_front *front, gw_relay *relay, const gw_broker *brokers, size_t count);
 void gw_front_show_one(gw_front *front);
+void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
 /* sys/prctl.h */

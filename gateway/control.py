@@ -41,6 +41,7 @@ from gateway.stapling.ask import Asker
 from gateway.stapling.staples import Staples
 from gateway.status import Known, Moment, Observer
 from gateway.store import StateStore
+from gateway.upstream.check import Checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -147,6 +148,7 @@ class Control:
             history=History(post.counters),
         )
         self._not_followed: set[str] = set()
+        self._checks = Checks(post.config.listeners, self._broker_changed, self._log)
 
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""
@@ -216,6 +218,7 @@ class Control:
         # Not earlier: workers that lost the control process before us keep their tables until then.
         self._serve()
         self._nursery.start_soon(self._operations.watch)
+        self._nursery.start_soon(self._checks.run)
         for refresher in refreshers:
             self._nursery.start_soon(refresher.schedule.run)
         for certificate in _followed(listeners, self._materials):
@@ -332,6 +335,10 @@ class Control:
         self, staples: Mapping[str, publish.Staple | None], held: Mapping[str, None]
     ) -> None:
         self._change(Update(whole=False, ready=self._state.ready, staples={**staples}, held={**held}))
+
+    def _broker_changed(self, listener: str, address: str, up: bool) -> None:
+        brokers = {publish.broker_key(listener, address): up}
+        self._change(Update(whole=False, ready=self._state.ready, brokers={**brokers}))
 
     def published(self, coverages: Sequence[Coverage]) -> None:
         """Tell the workers; `revocation.table.Observer`."""

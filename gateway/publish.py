@@ -59,7 +59,8 @@ class Update(msgspec.Struct, frozen=True):
     `whole` says that this is all there is, `ready` that every list and staple is
     there or its first fetch has been tried. `cas` are CAs (DER) that clients have
     brought along, by digest: resumed sessions of theirs are looked up below them.
-    `held` are the names of listeners that must not begin to accept yet.
+    `held` are the names of listeners that must not begin to accept yet. `brokers` is
+    whether one is up, by `broker_key`: what health checks have found.
     """
 
     whole: bool
@@ -68,6 +69,7 @@ class Update(msgspec.Struct, frozen=True):
     staples: dict[str, Staple | None] = {}
     cas: dict[str, bytes | None] = {}
     held: dict[str, bool | None] = {}
+    brokers: dict[str, bool | None] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -97,6 +99,11 @@ class Sighting(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...] = ()
 
 
+def broker_key(listener: str, address: str) -> str:
+    """A broker of a listener, in `Update.brokers`."""
+    return f"{listener} {address}"
+
+
 Message = TypeVar("Message", Update, Sighting)
 Value = TypeVar("Value")
 
@@ -116,6 +123,7 @@ def merge(state: Update, change: Update) -> Update:
         staples=_merged(state.staples, change.staples),
         cas=_merged(state.cas, change.cas),
         held=_merged(state.held, change.held),
+        brokers=_merged(state.brokers, change.brokers),
     )
 
 
@@ -128,6 +136,7 @@ def difference(told: Update, current: Update) -> Update:
         staples=_difference(told.staples, current.staples),
         cas=_difference(told.cas, current.cas),
         held=_difference(told.held, current.held),
+        brokers=_difference(told.brokers, current.brokers),
     )
 
 

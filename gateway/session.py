@@ -9,8 +9,7 @@ is csrc/relay.c; why a client was refused is told by `gateway.revocation.policy`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,8 +21,7 @@ from gateway.revocation import policy
 from gateway.tls.handshake import examine
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -54,7 +52,8 @@ class Door:
     """Waits until other tables are in force."""
     preface: Callable[[Conn], bytes]
     """What the broker is told of a client before its first byte."""
-    ids: Iterator[int] = field(default_factory=lambda: count(1))
+    identify: Callable[[Conn], bytes]
+    """What a client is known by, where that chooses its broker."""
 
 
 async def serve(door: Door, arrival: Arrival) -> None:
@@ -77,20 +76,22 @@ async def serve(door: Door, arrival: Arrival) -> None:
 async def reach_broker(door: Door, conn: Conn) -> None:
     """Hand a client over once a broker, any of them, is connected."""
     try:
-        broker = await door.upstream.connect()
-        _hand_over(door, conn, broker)
+        broker = await door.upstream.connect(door.identify(conn))
+        with broker.socket:
+            door.relay.adopt(conn, broker.socket.fileno(), broker.number, door.preface(conn))
+            broker.socket.detach()
+        door.upstream.joined(broker.number)
     except UpstreamError as exc:
         door.count(Counter.UPSTREAM_FAILED, 1)
-        door.log.error("broker unreachable", peer=conn.peer, error=str(exc))  # noqa: TRY400 - the reason says it all
+        # An outage is told once, and how many it has cost when it is over.
+        log = door.log.error if door.upstream.lost_one() else door.log.debug
+        log("broker unreachable", peer=conn.peer, error=str(exc))
         conn.close()
     except GatewayError as exc:
         _drop(door, conn, exc)
-
-
-def _hand_over(door: Door, conn: Conn, broker: socket.socket) -> None:
-    with broker:
-        door.relay.adopt(conn, broker.fileno(), next(door.ids), door.preface(conn))
-        broker.detach()
+    else:
+        if (closed := door.upstream.recovered()) is not None:
+            door.log.info("broker reachable again", clients_closed=closed)
 
 
 def _drop(door: Door, conn: Conn, error: GatewayError) -> None:

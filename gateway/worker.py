@@ -30,8 +30,8 @@ from gateway.refusals import Refusals
 from gateway.revocation import policy
 from gateway.revocation.coverage import terms
 from gateway.tls import context, openssl
-from gateway.upstream import CONNECT_TIMEOUT, Upstream
-from gateway.upstream.preface import preface
+from gateway.upstream import Upstream
+from gateway.upstream.client import known_by, known_by_nothing, preface
 
 if TYPE_CHECKING:
     import socket
@@ -85,8 +85,8 @@ class Worker:
         self._log = get_logger(process=f"worker-{post.index}")
         self._world = World(page)
         # Ordinary ends are told at the level of debugging: nobody else needs to be woken for them.
-        quiet = not self._log.is_enabled_for(logging.DEBUG)
-        self._relay = Relay(self._world, connect_timeout=CONNECT_TIMEOUT, quiet=quiet)
+        quiet = not self._log.is_enabled_for(logging.DEBUG) and not any(map(_counts, post.config.listeners))
+        self._relay = Relay(self._world, connect_timeout=post.config.connect_timeout, quiet=quiet)
         self._tables: dict[str, Table] = {}
         """By path."""
         self._covers: dict[str, publish.Cover] = {}
@@ -123,10 +123,17 @@ class Worker:
         )
         for key, slot in slots:
             self._staples.setdefault(key, []).append(slot)
-        upstream = Upstream(listener.upstreams)
+        upstream = Upstream(
+            listener.upstreams,
+            balance=listener.balance,
+            connect_timeout=post.config.connect_timeout,
+            sources=listener.source_addresses,
+            slow_start=listener.health_check.slow_start,
+        )
         front = Front(rules, post.servers[number].address, listener.handshake_timeout)
-        if upstream.numeric and listener.proxy_protocol == "off":
+        if upstream.numeric and _simple(listener):
             front.hand_over_to(self._relay, listener.upstreams)
+            upstream.weigh = front.weigh
         return session.Door(
             name=listener.name,
             listener=rules,
@@ -141,6 +148,7 @@ class Worker:
             uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
             clear=self._glance,
             tables_changed=self._wait_for_change,
+            identify=known_by if listener.balance == "client" else known_by_nothing,
             preface=partial(
                 preface, version=listener.proxy_protocol, certificate=listener.proxy_protocol_certificate
             ),
@@ -156,6 +164,8 @@ class Worker:
                     nursery.start_soon(self._follow_relay, sessions)
                     nursery.start_soon(self._refusals.tell, self._sightings)
                     nursery.start_soon(self._look_around)
+                    for door in self._doors:
+                        nursery.start_soon(door.upstream.tend)
                     await anext(signals)
                     self._stopping = True
                     self._relay.stop_listening()
@@ -195,7 +205,8 @@ class Worker:
             await trio.sleep(_RECONNECT_PAUSE)
 
     def _apply(self, update: publish.Update) -> None:
-        known, self._state = self._state.cas, publish.merge(self._state, update)
+        known, brokers = self._state.cas, self._state.brokers
+        self._state = publish.merge(self._state, update)
         self._learn_cas([ca for key, ca in self._state.cas.items() if ca is not None and key not in known])
         wanted = {key: cover for key, cover in self._state.covers.items() if cover is not None}
         covers = {key: cover for key, cover in wanted.items() if self._open_tables(cover)}
@@ -216,8 +227,18 @@ class Worker:
                     slot.set(b"", 0)
                 else:
                     slot.set(staple.der, staple.expires)
+        if self._state.brokers != brokers:
+            self._apply_brokers()
         if update.ready:
             self._open()
+
+    def _apply_brokers(self) -> None:
+        for door, listener in zip(self._doors, self._post.config.listeners, strict=True):
+            up = {
+                str(address): self._state.brokers.get(publish.broker_key(listener.name, str(address)))
+                for address in listener.upstreams
+            }
+            door.upstream.checked({address: found for address, found in up.items() if found is not None})
 
     def _open_tables(self, cover: publish.Cover) -> bool:
         for path in (cover.table, cover.delta):
@@ -304,9 +325,12 @@ class Worker:
                 else:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
             for event in self._relay.events():
+                upstream = self._door_of(event.listener).upstream
                 if event.conn is None:
+                    upstream.left(event.id)
                     _log_end(self._log, event, self._refusals)
                 else:
+                    upstream.refused(event.id)
                     sessions.start_soon(self._reach_broker, event.conn)
 
     def _door_of(self, listener: native.Listener) -> session.Door:
@@ -339,6 +363,20 @@ class Worker:
         self._relay.stop()
         for event in self._relay.events():
             _log_end(self._log, event, self._refusals)
+
+
+def _simple(listener: Listener) -> bool:
+    """Whether clients go to any broker, from any address, unannounced: the relay's thread sees to that."""
+    return (
+        listener.balance == "round-robin"
+        and listener.proxy_protocol == "off"
+        and not listener.source_addresses
+    )
+
+
+def _counts(listener: Listener) -> bool:
+    """Whether every end of a connection has to be heard of."""
+    return listener.balance == "least-connections"
 
 
 def _limits(listener: Listener, workers: int) -> Limits:

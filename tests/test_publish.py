@@ -39,6 +39,7 @@ _STATES = st.builds(
     cas=st.dictionaries(_KEYS, st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, _STAPLES),
     held=st.dictionaries(_KEYS, st.just(value=True)),
+    brokers=st.dictionaries(_KEYS, st.booleans()),
 )
 _CHANGES = st.builds(
     Update,
@@ -48,6 +49,7 @@ _CHANGES = st.builds(
     cas=st.dictionaries(_KEYS, st.none() | st.binary(max_size=3)),
     staples=st.dictionaries(_KEYS, st.none() | _STAPLES),
     held=st.dictionaries(_KEYS, st.none() | st.just(value=True)),
+    brokers=st.dictionaries(_KEYS, st.none() | st.booleans()),
 )
 
 

@@ -24,7 +24,7 @@ from gateway.log import get_logger
 from gateway.metrics import Counter
 from gateway.native import Arrival, End, OnUnavailable, Step
 from gateway.upstream import Upstream
-from gateway.upstream.preface import Version, preface
+from gateway.upstream.client import Version, known_by_nothing, preface
 from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
 
@@ -64,6 +64,7 @@ class House:
             uncovered=lambda chain: self.uncovered.append(chain[0]),
             clear=self.shown.append,
             tables_changed=self._wait_for_change,
+            identify=known_by_nothing,
             preface=partial(preface, version="off", certificate=False),
         )
 
@@ -155,13 +156,15 @@ def test_a_name_is_nothing_to_hand_over_to(house: House) -> None:
         house.gate.front().hand_over_to(house.gate.relay, [Address("localhost", 1883)])
 
 
-async def test_connections_are_numbered_in_the_order_of_their_hand_over(house: House) -> None:
-    for number in range(1, 4):
+async def test_an_end_names_the_broker_that_it_was_of(house: House) -> None:
+    with dead_broker() as dead:
+        house.door.upstream = Upstream([dead, house.broker.address])
         arrival, client = house.arrive()
         await session.serve(house.door, arrival)
-        client.close()
-        house.broker.accept().close()
-        assert house.gate.ended(number).id == number
+    client.close()
+    house.broker.accept().close()
+    event = house.gate.ended(1)
+    assert event.listener is house.gate.listener
 
 
 async def test_a_broker_that_has_to_be_resolved_is_waited_for_in_a_task(house: House) -> None:

@@ -23,6 +23,7 @@ typedef struct {
 static void set_broker(served *house, int number, const void *address, socklen_t length) {
   memcpy(&house->brokers[number].address, address, length);
   house->brokers[number].length = length;
+  house->brokers[number].share = GW_FULL_SHARE;
 }
 
 /* served_open_with serves a front that hands over to |count| brokers. The first listens, unless it has been set. */
@@ -188,26 +189,56 @@ static void without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_
   served_close(&house);
 }
 
-static void brokers_get_clients_in_turn(void) {
+/* clients_come_to gives two brokers |shares|, lets |count| clients in and checks to which of them each comes. */
+static void clients_come_to(const uint32_t shares[2], const int *expected, int count) {
   served house = {.broker = -1};
   struct sockaddr_in address;
-  client ends[4];
-  int second = listening_socket(&address), brokers[4];
+  client ends[MANY];
+  int second = listening_socket(&address), brokers[MANY];
   set_broker(&house, 1, &address, sizeof address);
   served_open_with(&house, &GENEROUS, 2);
   int first = house.broker;
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 2; i++) {
+    __atomic_store_n(&house.brokers[i].share, shares[i], __ATOMIC_RELAXED);
+  }
+  for (int i = 0; i < count; i++) {
     client_connect(&ends[i], &house.on, TLS1_3_VERSION, &house.on.good);
     enter(&ends[i]);
-    house.broker = i % 2 == 0 ? first : second;
+    house.broker = expected[i] == 0 ? first : second;
     brokers[i] = relays(&house, &ends[i]);
   }
   house.broker = first;
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < count; i++) {
     CHECK(close(brokers[i]) == 0);
     (void)client_close(&ends[i]);
   }
   CHECK(close(second) == 0);
+  served_close(&house);
+}
+
+static void brokers_get_clients_in_turn(void) {
+  clients_come_to((const uint32_t[]){GW_FULL_SHARE, GW_FULL_SHARE}, (const int[]){0, 1, 0, 1}, 4);
+}
+
+static void one_with_a_quarter_of_a_share_gets_a_client_in_each_fourth_of_its_turns(void) {
+  clients_come_to((const uint32_t[]){GW_FULL_SHARE, GW_FULL_SHARE / 4}, (const int[]){0, 0, 0, 0, 1, 0}, 6);
+}
+
+static void one_without_a_share_is_passed_over(void) {
+  clients_come_to((const uint32_t[]){0, GW_FULL_SHARE}, (const int[]){1, 1, 1}, 3);
+}
+
+static void where_no_broker_has_a_share_the_reader_is_told_of_a_clear_client(void) {
+  served house;
+  client end;
+  served_open(&house, &GENEROUS);
+  __atomic_store_n(&house.brokers[0].share, 0, __ATOMIC_RELAXED);
+  client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
+  enter(&end);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_HANDSHAKE_DONE && told.clear == 1);
+  gw_conn_free(told.conn);
+  (void)client_close(&end);
   served_close(&house);
 }
 
@@ -301,6 +332,9 @@ int main(void) {
   RUN(one_that_nobody_has_looked_at_counts_as_a_handshake);
   RUN(without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_client);
   RUN(brokers_get_clients_in_turn);
+  RUN(one_with_a_quarter_of_a_share_gets_a_client_in_each_fourth_of_its_turns);
+  RUN(one_without_a_share_is_passed_over);
+  RUN(where_no_broker_has_a_share_the_reader_is_told_of_a_clear_client);
   RUN(a_full_listener_turns_clients_away_and_says_so_once);
   RUN(the_rate_holds_without_a_client_that_wakes_anybody);
   RUN(an_error_of_accept_is_told_and_after_a_pause_clients_come_in);

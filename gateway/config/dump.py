@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.config.model import Duration, Listener, Size
+from gateway.config.model import Duration, HealthCheck, Listener, Size
 from gateway.config.values import format_duration, format_size, one_line
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def to_toml(config: Config, warnings: Iterable[str] = ()) -> str:
         lines += ["", "[[listeners]]", *_settings(listener)]
         lines += _table("listeners.revocation", listener.revocation)
         lines += _table("listeners.stapling", listener.stapling)
+        if listener.health_check != HealthCheck():
+            lines += _table("listeners.health_check", listener.health_check)
     lines += _table("crl_cache", config.crl_cache)
     lines += _table("admin", config.admin)
     lines += _table("log", config.log)

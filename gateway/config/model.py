@@ -106,6 +106,17 @@ class Stapling(_Frozen, frozen=True):
     required: bool = False
 
 
+class HealthCheck(_Frozen, frozen=True):
+    """Whether brokers are asked if they are there, how often, and what is made of the answers."""
+
+    enabled: bool = False
+    interval: Duration = Duration(5)
+    timeout: Duration = Duration(2)
+    rise: Count = 2
+    fall: Count = 3
+    slow_start: Duration = Duration(0)
+
+
 class CrlCache(_Frozen, frozen=True):
     """How lists are fetched, whichever listener asks for them, and when they are warned of."""
 
@@ -147,10 +158,13 @@ class Listener(_Frozen, frozen=True):
     handshake_timeout: Duration = Duration(15)
     max_connections: Count = 100_000
     max_conn_rate: Rate | None = None
+    balance: Literal["round-robin", "least-connections", "client"] = "round-robin"
+    source_addresses: tuple[str, ...] = ()
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
     proxy_protocol_certificate: bool = False
     revocation: Revocation = Revocation()
     stapling: Stapling = Stapling()
+    health_check: HealthCheck = HealthCheck()
 
 
 class Log(_Frozen, frozen=True):
@@ -175,6 +189,7 @@ class Config(_Frozen, frozen=True):
     workers: Workers | Literal["auto"] = "auto"
     state_dir: Path = Path("/var/lib/tls-gateway")
     drain_timeout: Duration = Duration(30)
+    connect_timeout: Duration = Duration(5)
     crl_cache: CrlCache = CrlCache()
     admin: Admin = Admin()
     log: Log = Log()

@@ -94,6 +94,7 @@ def _violations(config: Config) -> Iterator[Finding]:
     for i, listener in enumerate(config.listeners):
         for key, problem in _listener(listener):
             yield f"listeners[{i}].{key}", problem
+    yield from _above_zero("connect_timeout", config.connect_timeout)
     yield from _above_zero("crl_cache.refresh_interval", config.crl_cache.refresh_interval)
     yield from _above_zero("crl_cache.http_timeout", config.crl_cache.http_timeout)
     yield from _networks("crl_cache.learnt_allow", config.crl_cache.learnt_allow)
@@ -148,9 +149,7 @@ def _bound(address: Address) -> list[tuple[str, int]]:
 
 
 def _listener(listener: Listener) -> Iterator[Finding]:
-    for i, upstream in enumerate(listener.upstreams):
-        if not upstream.host and not upstream.path:
-            yield f"upstreams[{i}]", f"expected a host to connect to, got {show(str(upstream))}"
+    yield from _upstreams(listener)
     if listener.verify != "none" and listener.client_ca is None:
         yield (
             "client_ca",
@@ -160,11 +159,6 @@ def _listener(listener: Listener) -> Iterator[Finding]:
     yield from _above_zero("handshake_timeout", listener.handshake_timeout)
     if listener.max_conn_rate is not None and not math.isfinite(listener.max_conn_rate):
         yield "max_conn_rate", f"expected a number above 0, got {listener.max_conn_rate}"
-    if listener.proxy_protocol_certificate and listener.proxy_protocol != "v2":
-        yield (
-            "proxy_protocol_certificate",
-            f'expected false, because proxy_protocol is "{listener.proxy_protocol}" and not "v2"; got true',
-        )
     for i, url in enumerate(listener.revocation.crl_urls):
         yield from _url(f"revocation.crl_urls[{i}]", url, ("http", "https", "file"))
     if listener.stapling.responder_url is not None:
@@ -183,6 +177,24 @@ def _tls(listener: Listener) -> Iterator[Finding]:
     if not 1 <= listener.session_lifetime <= _WEEK or listener.session_lifetime % 1:
         got = format_duration(listener.session_lifetime)
         yield "session_lifetime", f'expected whole seconds from "1s" to "7d", got "{got}"'
+
+
+def _upstreams(listener: Listener) -> Iterator[Finding]:
+    for i, upstream in enumerate(listener.upstreams):
+        if not upstream.host and not upstream.path:
+            yield f"upstreams[{i}]", f"expected a host to connect to, got {show(str(upstream))}"
+    for i, source in enumerate(listener.source_addresses):
+        try:
+            ipaddress.ip_address(source)
+        except ValueError:
+            yield f"source_addresses[{i}]", f'expected an address such as "10.0.0.5", got {show(source)}'
+    yield from _above_zero("health_check.interval", listener.health_check.interval)
+    yield from _above_zero("health_check.timeout", listener.health_check.timeout)
+    if listener.proxy_protocol_certificate and listener.proxy_protocol != "v2":
+        yield (
+            "proxy_protocol_certificate",
+            f'expected false, because proxy_protocol is "{listener.proxy_protocol}" and not "v2"; got true',
+        )
 
 
 def _networks(path: str, networks: tuple[str, ...]) -> Iterator[Finding]:

@@ -151,7 +151,8 @@ class Front:
     def hand_over_to(self, relay: Relay, brokers: Sequence[Address]) -> None:
         """Take clear clients to `relay` with a connection to one of `brokers`, each in turn.
 
-        They are no arrivals then, unless that connection cannot be begun at once.
+        They are no arrivals then, unless that connection cannot be begun at once. Their
+        id is the number of their broker.
 
         Raises:
             GatewayError: a broker's name has to be resolved.
@@ -163,6 +164,7 @@ class Front:
                 raise GatewayError(f"the relay cannot connect to {broker} by itself")
             ffi.memmove(ffi.addressof(target, "address"), octets, len(octets))
             target.length = len(octets)
+            target.share = lib.GW_FULL_SHARE
         lib.gw_front_hand_over(self.pointer, relay.pointer, targets, len(brokers))
         self._brokers = targets  # C borrows them
         self.lend_to(relay)
@@ -170,6 +172,10 @@ class Front:
     def show_one(self) -> None:
         """Have the next clear client come out as an arrival, although the relay could take it at once."""
         lib.gw_front_show_one(self.pointer)
+
+    def weigh(self, broker: int, share: float) -> None:
+        """Let one of the brokers of `hand_over_to` have this share of its turns, from 0 to 1, from now on."""
+        self._brokers[broker].share = max(1, round(share * lib.GW_FULL_SHARE)) if share > 0 else 0
 
     def lend_to(self, relay: Relay) -> None:
         """Let `relay` use it: it has to end before this does."""
@@ -192,6 +198,8 @@ class RelayEvent:
     """One relayed connection has ended."""
 
     id: int
+    """As adopted, or the number of the broker that a front has handed it over to."""
+    listener: Listener
     end: End
     bytes_in: int
     bytes_out: int
@@ -318,6 +326,7 @@ class Relay:
             lib.gw_free(event.leaf_der)
             yield RelayEvent(
                 id=event.id,
+                listener=self._listeners[event.listener],
                 end=End(event.end),
                 bytes_in=event.bytes_in,
                 bytes_out=event.bytes_out,
@@ -326,13 +335,8 @@ class Relay:
                 peer=_peer_text(ffi.addressof(event, "peer")),
                 detail=to_text(event.detail),
                 leaf=leaf,
-                conn=self._handed_back(event),
+                conn=None if event.conn == ffi.NULL else Conn(self._listeners[event.listener], event.conn),
             )
-
-    def _handed_back(self, event: Any) -> Conn | None:
-        if event.conn == ffi.NULL:
-            return None
-        return Conn(self._listeners[event.listener], event.conn)
 
     def stop(self) -> None:
         """End all connections with close_notify and wait for the thread."""

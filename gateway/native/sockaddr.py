@@ -60,7 +60,7 @@ def own_end(fd: int) -> Endpoint | None:
     borrowed = socket.socket(fileno=fd)
     try:
         host, port, *_ = borrowed.getsockname()
-        return Endpoint(socket.inet_pton(borrowed.family, host), port)
+        return Endpoint(socket.inet_pton(borrowed.family, host.partition("%")[0]), port)
     except (OSError, ValueError):
         return None
     finally:

@@ -20,6 +20,7 @@ STRUCTS = {
     "listeners.certificates": model.Certificate,
     "listeners.revocation": model.Revocation,
     "listeners.stapling": model.Stapling,
+    "listeners.health_check": model.HealthCheck,
     "crl_cache": model.CrlCache,
     "admin": model.Admin,
     "log": model.Log,

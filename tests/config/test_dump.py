@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.config import model
 from gateway.config.dump import to_toml
 from gateway.config.load import load
 from gateway.config.model import (
@@ -64,6 +65,21 @@ STAPLINGS = st.builds(
     nonce=st.booleans(),
     required=st.just(value=False),
 )
+HEALTH_CHECKS = st.builds(
+    model.HealthCheck,
+    enabled=st.booleans(),
+    interval=durations(1),
+    timeout=durations(1),
+    rise=st.integers(1, 100),
+    fall=st.integers(1, 100),
+    slow_start=durations(0),
+)
+BALANCES: SearchStrategy[Literal["round-robin", "least-connections", "client"]] = st.sampled_from(
+    ["round-robin", "least-connections", "client"]
+)
+PROXY: SearchStrategy[tuple[Literal["off", "v1", "v2"], bool]] = st.sampled_from(
+    [("off", False), ("v1", False), ("v2", False), ("v2", True)]
+)
 
 WORKERS: SearchStrategy[int | Literal["auto"]] = st.integers(1, 1024) | st.sampled_from(AUTO)
 
@@ -73,6 +89,7 @@ def configs(draw: st.DrawFn) -> Config:
     """Any Config that the rules allow."""
     count = draw(st.integers(1, 3))
     # Each listener draws from ports of its own, so that no address is bound twice.
+    proxies = [draw(PROXY) for _ in range(count)]
     listeners = tuple(
         Listener(
             name=f"{draw(st.text('abc-_.09', max_size=8))}{i}",
@@ -104,6 +121,11 @@ def configs(draw: st.DrawFn) -> Config:
             ),
             revocation=draw(REVOCATIONS),
             stapling=draw(STAPLINGS),
+            health_check=draw(HEALTH_CHECKS),
+            balance=draw(BALANCES),
+            source_addresses=draw(st.sampled_from(((), ("10.0.0.1", "fd00::1")))),
+            proxy_protocol=proxies[i][0],
+            proxy_protocol_certificate=proxies[i][1],
         )
         for i in range(count)
     )
@@ -112,6 +134,7 @@ def configs(draw: st.DrawFn) -> Config:
         workers=draw(WORKERS),
         state_dir=draw(PATHS),
         drain_timeout=draw(durations(0)),
+        connect_timeout=draw(durations(1)),
         crl_cache=CrlCache(
             refresh_interval=draw(durations(1)),
             http_timeout=draw(durations(1)),

@@ -1,4 +1,4 @@
-"""What a broker is told of a client before the client's first byte: the PROXY protocol's header."""
+"""What of a client matters to a broker: the PROXY protocol's header, and which broker is its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway import proxy_protocol
 from gateway.proxy_protocol import Tls
 from gateway.tls import openssl
 from gateway.tls.handshake import examine
+from gateway.upstream.balance import identity
 
 if TYPE_CHECKING:
     from gateway.native import Conn
@@ -42,6 +43,17 @@ def preface_of_our_own(version: Version) -> bytes:
     if version == "off":
         return b""
     return proxy_protocol.encode_v1_local() if version == "v1" else proxy_protocol.encode_v2_local()
+
+
+def known_by(conn: Conn) -> bytes:
+    """What a client that has come in is known by (`balance.identity`)."""
+    client, _gateway = conn.endpoints()
+    return identity(examine(conn).leaf, client.address if client else b"")
+
+
+def known_by_nothing(_conn: Conn) -> bytes:
+    """Where it does not matter who it is."""
+    return b""
 
 
 def _tls(conn: Conn, *, certificate: bool) -> Tls:

@@ -1,0 +1,112 @@
+"""Health checks: whether a broker is there, asked now and then by connecting to it.
+
+They run in the control process, once for each broker however many workers there are: a broker's
+log shows one connection per interval, all workers hear the same, and readiness is known where
+it is asked for. Without a control process the workers go on with what they have heard, and
+with what they notice themselves (`pool`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from gateway.upstream.client import preface_of_our_own
+from gateway.upstream.connect import Sources, connect, numeric, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from gateway.config.model import Address, Listener
+
+
+@dataclass
+class Streak:
+    """Up or down after so many checks in a row that say so; up at first."""
+
+    rise: int
+    fall: int
+    up: bool = True
+    _against: int = 0
+
+    def heard(self, *, good: bool) -> bool:
+        """A check is over; whether that makes a difference."""
+        self._against = 0 if good == self.up else self._against + 1
+        if self._against < (self.fall if self.up else self.rise):
+            return False
+        self.up, self._against = not self.up, 0
+        return True
+
+
+class Checks:
+    """The health checks of all listeners that have them.
+
+    `changed` is told the listener's name, the broker's address and whether it is up from now on.
+    """
+
+    def __init__(
+        self,
+        listeners: Iterable[Listener],
+        changed: Callable[[str, str, bool], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._listeners = [listener for listener in listeners if listener.health_check.enabled]
+        self._streaks = {
+            listener.name: {
+                address: Streak(listener.health_check.rise, listener.health_check.fall)
+                for address in listener.upstreams
+            }
+            for listener in self._listeners
+        }
+        self._changed = changed
+        self._log = log
+
+    async def run(self) -> None:
+        """Check for ever."""
+        async with trio.open_nursery() as nursery:
+            for listener in self._listeners:
+                for address in listener.upstreams:
+                    nursery.start_soon(self._watch, listener, address)
+
+    def without_broker(self) -> Sequence[str]:
+        """The names of the listeners whose brokers are all down: no client comes in there."""
+        return [
+            name for name, streaks in self._streaks.items() if not any(each.up for each in streaks.values())
+        ]
+
+    async def _watch(self, listener: Listener, address: Address) -> None:
+        sources = Sources(listener.source_addresses)
+        while True:
+            error = await _fault(listener, address, sources)
+            if self._streaks[listener.name][address].heard(good=error is None):
+                self._tell(listener, address, error)
+            await trio.sleep(listener.health_check.interval)
+
+    def _tell(self, listener: Listener, address: Address, error: str | None) -> None:
+        log = self._log.bind(listener=listener.name)
+        self._changed(listener.name, str(address), error is None)
+        if error is None:
+            log.info("broker up", broker=str(address))
+            return
+        log.warning("broker down", broker=str(address), error=error)
+        if listener.name in self.without_broker():
+            log.error("no broker left", consequence="clients are closed until one is up")
+
+
+async def _fault(listener: Listener, address: Address, sources: Sources) -> str | None:
+    """Why a broker cannot be reached, None where it can."""
+    timeout = listener.health_check.timeout
+    try:
+        with trio.fail_after(timeout):
+            found = await connect(address, numeric(address), sources)
+            with found:
+                if header := preface_of_our_own(listener.proxy_protocol):
+                    # A broker that waits for one would complain of a connection without it.
+                    found.send(header)
+    except (OSError, trio.TooSlowError) as exc:
+        return reason(exc, timeout)
+    return None
