@@ -168,6 +168,12 @@ typedef struct {
 void *gw_sni_find(const gw_sni *sni, const char *host);
 void gw_sni_attach(const gw_sni *sni, void *ssl_ctx);
 
+/* alpn.h */
+typedef struct ssl_st SSL;
+int gw_alpn_select(SSL *ssl, uint8_t **selected, uint8_t *selected_length, uint8_t *offered, unsigned int length,
+                   void *own);
+void gw_alpn_attach(void *ssl_ctx, uint8_t *own);
+
 /* conn.h */
 typedef struct gw_conn gw_conn;
 enum {

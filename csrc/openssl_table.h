@@ -38,6 +38,8 @@ typedef struct bio_method_st BIO_METHOD;
   X(SSL_CTX_set_cert_cb, void, (SSL_CTX *, int (*)(SSL *, void *), void *))              \
   X(SSL_CTX_set_tlsext_servername_callback, void, (SSL_CTX *, int (*)(SSL *, int *, void *))) \
   X(SSL_CTX_set_verify, void, (SSL_CTX *, int, int (*)(int, X509_STORE_CTX *)))          \
+  X(SSL_CTX_set_alpn_select_cb, void,                                                    \
+    (SSL_CTX *, int (*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *), void *)) \
   X(SSL_CTX_set_tlsext_status_cb, long, (SSL_CTX *, int (*)(SSL *, void *)))             \
   X(SSL_CTX_set_tlsext_status_arg, long, (SSL_CTX *, void *))                            \
   X(SSL_set_tlsext_status_ocsp_resp, long, (SSL *, unsigned char *, int))                \
@@ -80,6 +82,7 @@ enum {
   GW_SSL_ERROR_SYSCALL = 5,
   GW_SSL_ERROR_ZERO_RETURN = 6,
   GW_SSL_TLSEXT_ERR_OK = 0,
+  GW_SSL_TLSEXT_ERR_ALERT_FATAL = 2,
   GW_SSL_TLSEXT_ERR_NOACK = 3,
   GW_TLSEXT_NAMETYPE_host_name = 0,
   GW_X509_V_ERR_UNSPECIFIED = 1,

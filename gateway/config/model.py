@@ -32,6 +32,12 @@ Workers = Annotated[int, msgspec.Meta(ge=1, le=1024, description="a whole number
 Depth = Annotated[int, msgspec.Meta(ge=0, le=100, description="a whole number from 0 to 100")]
 Rate = Annotated[float, msgspec.Meta(gt=0, description="a number above 0")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1, description="a number from 0 to 1")]
+Protocol = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[!-~]{1,255}\Z", description='a protocol such as "mqtt", 1 to 255 visible characters'
+    ),
+]
 AtLeastOne = msgspec.Meta(min_length=1)
 Names = Annotated[tuple[str, ...], AtLeastOne]
 TlsVersion = Literal["1.2", "1.3"]
@@ -153,6 +159,7 @@ class Listener(_Frozen, frozen=True):
     )
     ciphersuites: Names = ("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_256_GCM_SHA384")
     groups: Names = ("X25519MLKEM768", "X25519", "P-256", "P-384")
+    alpn: tuple[Protocol, ...] = ()
     session_tickets: bool = True
     session_lifetime: Duration = Duration(7200)
     handshake_timeout: Duration = Duration(15)

@@ -7,6 +7,7 @@ kept alive by a reference. The header of the same name in csrc/ is the
 specification of each function.
 """
 
+from gateway.native.alpn import Protocols
 from gateway.native.binding import Check, End, OnUnavailable, Step, Subjects, VerdictKind, ffi, lib
 from gateway.native.certificates import ServerNames, StapleSlot
 from gateway.native.connection import (
@@ -52,6 +53,7 @@ __all__ = [
     "Listener",
     "Obstacle",
     "OnUnavailable",
+    "Protocols",
     "Relay",
     "RelayEvent",
     "Section",

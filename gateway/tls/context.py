@@ -75,6 +75,8 @@ class ServerContext:
     client_cas: tuple[TrustedCa, ...]
     names: native.ServerNames | None
     """None where every client is presented the same."""
+    protocols: native.Protocols | None
+    """What is selected from when a client offers protocols (RFC 7301); None where they are ignored."""
     partial_chains: bool
     """Whether each of the client CAs is a trust anchor, not only those that issued themselves."""
 
@@ -120,7 +122,11 @@ def make_context(
             {name: made[choice].address for name, choice in presentation.choices.items()}
         )
         names.attach(made[presentation.default].address)
-    return ServerContext(tuple(made.values()), cas, names, listener.trust == "intermediate")
+    protocols = native.Protocols(name.encode() for name in listener.alpn) if listener.alpn else None
+    if protocols is not None:
+        for one in made.values():
+            protocols.attach(one.address)
+    return ServerContext(tuple(made.values()), cas, names, protocols, listener.trust == "intermediate")
 
 
 def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Context:

@@ -112,6 +112,7 @@ def configs(draw: st.DrawFn) -> Config:
             trust=draw(st.sampled_from(["ca", "intermediate"])),
             client_ca_names=draw(st.booleans()),
             verify_depth=draw(st.integers(0, 100)),
+            alpn=draw(st.sampled_from([(), ("mqtt",), ("x-amzn-mqtt-ca", "mqtt")])),
             session_tickets=draw(st.booleans()),
             session_lifetime=Duration(draw(st.integers(1, 7 * 86_400))),
             handshake_timeout=draw(durations(1)),

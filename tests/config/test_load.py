@@ -213,6 +213,14 @@ CASES = [
         "listeners[0].tls_versions: expected an array with at least one element, got an empty array",
     ),
     (changed(URLS, "crl_urls = [3]"), "listeners[0].revocation.crl_urls[0]: expected a string, got 3"),
+    *(
+        (
+            changed(NAME, f'{NAME}\nalpn = ["mqtt", {value}]'),
+            'listeners[0].alpn[1]: expected a protocol such as "mqtt", 1 to 255 visible characters, got '
+            + got,
+        )
+        for value, got in [('""', '""'), ('"a b"', '"a b"'), ("1", "1")]
+    ),
     # numbers
     (
         changed(NAME, f"{NAME}\nverify_depth = -1"),

@@ -26,6 +26,7 @@ LISTENERS = {
     "only_1.3": 'tls_versions = ["1.3"]',
     "one_cipher": 'ciphers = ["ECDHE-ECDSA-AES256-GCM-SHA384"]\nciphersuites = ["TLS_AES_256_GCM_SHA384"]',
     "one_group": 'groups = ["P-384"]',
+    "alpn": 'alpn = ["mqtt", "x-amzn-mqtt-ca"]',
     "no_tickets": "session_tickets = false",
     "short_sessions": 'session_lifetime = "90s"',
     "no_names": "client_ca_names = false",
@@ -185,6 +186,31 @@ def test_a_group_is_spoken_only_where_it_is_listed(house: House) -> None:
     assert "Server Temp Key: X25519, 253 bits" in house.ask("default")
     assert "Server Temp Key: ECDH, secp384r1, 384 bits" in house.ask("one_group")
     assert "handshake failure" in house.ask("one_group", "-groups", "X25519")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_the_protocol_is_the_first_of_the_listeners_that_is_offered(version: str, house: House) -> None:
+    assert "ALPN protocol: mqtt" in house.ask("alpn", version, "-alpn", "http/1.1,x-amzn-mqtt-ca,mqtt")
+    assert "ALPN protocol: x-amzn-mqtt-ca" in house.ask("alpn", version, "-alpn", "x-amzn-mqtt-ca")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_who_offers_other_protocols_alone_is_refused(version: str, house: House) -> None:
+    """RFC 7301, section 3.2: "the server SHALL respond with a fatal "no_application_protocol" alert"."""
+    said = house.ask("alpn", version, "-alpn", "http/1.1,h2")
+    assert OVER not in said
+    assert "SSL alert number 120" in said
+
+
+@pytest.mark.parametrize(
+    ("listener", "options"), [("alpn", []), ("default", ["-alpn", "mqtt"])], ids=["no-offer", "no-list"]
+)
+def test_without_an_offer_or_a_list_there_is_no_protocol(
+    listener: str, options: list[str], house: House
+) -> None:
+    said = house.ask(listener, *options)
+    assert OVER in said
+    assert "No ALPN negotiated" in said
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
