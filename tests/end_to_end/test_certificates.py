@@ -227,4 +227,5 @@ def test_a_session_of_any_name_opens_no_other_listener(version: ssl.TLSVersion, 
             with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
                 Visit(fleet, context, asked, session, fleet.inner)
     context.load_cert_chain(*fleet.root.issue("device").write(fleet.directory, "device"))
-    assert not Visit(fleet, context, "first.example", session, fleet.inner).resumed
+    for asked in ("first.example", "a.wild.example"):
+        assert not Visit(fleet, context, asked, session, fleet.inner).resumed

@@ -10,6 +10,7 @@ from OpenSSL import SSL
 
 from gateway.config.certificates import ServerCertificate
 from gateway.errors import ConfigError
+from gateway.names import fingerprint
 from gateway.tls import openssl
 from gateway.tls.context import ServerContext, _session_id_context, make_context
 from tests.authority import Authority, Credential
@@ -30,14 +31,15 @@ CLIENT = CA.issue("device")
 
 
 def context(
-    server: Credential = SERVER,
-    *,
+    *servers: Credential,
     cas: Sequence[x509.Certificate] = (CA.cert,),
     **options: Any,
 ) -> ServerContext:
     return make_context(
         listener(**{"verify": "none", **options}),
-        certificates=[ServerCertificate((server.cert, *server.chain), server.key)],
+        certificates=[
+            ServerCertificate((server.cert, *server.chain), server.key) for server in servers or (SERVER,)
+        ],
         client_cas=cas,
     )
 
@@ -70,6 +72,51 @@ def test_the_whole_chain_is_sent() -> None:
     chain = client.get_peer_cert_chain(as_cryptography=True)
     assert chain is not None
     assert sub.cert in chain
+
+
+OTHERS = CA.issue("others", hosts=["other.example"])
+
+
+def shown(server: ServerContext, client: SSL.Context) -> str:
+    """The common name in the certificate that a client who asks for "localhost" is shown."""
+    _server, end = shake_hands(server, client)
+    certificate = end.get_peer_certificate(as_cryptography=True)
+    assert certificate is not None
+    return certificate.subject.rfc4514_string()
+
+
+def test_the_certificate_of_the_name_is_shown_also_after_a_second_client_hello() -> None:
+    """The first has a key share that the server does not take: HelloRetryRequest (RFC 8446, section 4.1.4)."""
+    server = context(OTHERS, SERVER, groups=("P-256",))
+    client = client_context(SSL.TLS1_3_VERSION)
+    assert openssl.set_groups(client, "X25519:P-256")
+    assert shown(server, client) == "CN=server"
+
+
+def test_a_listener_of_one_choice_has_one_context_and_looks_no_name_up() -> None:
+    server = context(SERVER, CA.issue("rsa", kind="rsa"))
+    assert (len(server.presenting), server.names) == (1, None)
+    assert len(server.presenting[0].certificates) == 2
+
+
+def test_each_choice_has_a_context_and_each_certificate_its_address_in_it() -> None:
+    rsa = CA.issue("rsa", kind="rsa")
+    server = context(OTHERS, SERVER, rsa)
+    assert [list(one.certificates) for one in server.presenting] == [
+        [fingerprint(OTHERS.cert)],
+        [fingerprint(SERVER.cert), fingerprint(rsa.cert)],
+    ]
+    assert server.names is not None
+    assert server.names.find(b"localhost") == server.presenting[1].address
+    assert server.names.find(b"other.example") == server.presenting[0].address == server.address
+
+
+def test_what_a_listener_says_of_tls_holds_under_every_name() -> None:
+    """The client CAs, which are asked for late in a handshake, and the groups, early."""
+    server = context(OTHERS, SERVER, verify="optional", groups=("P-384",), tls_versions=("1.2",))
+    _server, client = shake_hands(server, client_context(SSL.TLS1_2_VERSION))
+    assert [name.CN for name in client.get_client_ca_list()] == ["Client CA"]
+    assert client.get_group_name() == "secp384r1"
 
 
 def test_no_chain_is_made_up_in_a_handshake() -> None:
