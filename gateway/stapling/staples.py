@@ -180,7 +180,9 @@ class Staples:
             install=install,
             store=self._store,
             limits=self._limits,
-            observer=_Observer(self._log.bind(listener=listener.name), self._now),
+            observer=_Observer(
+                self._log.bind(listener=listener.name, certificate=describe(certificate)), self._now
+            ),
             now=self._now,
         )
 
