@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway import commands
-from gateway.admin import actions, exposition
+from gateway.admin import actions, assets, exposition
 from gateway.admin.http import Response
 from gateway.errors import GatewayError
 from gateway.names import serial_hex
@@ -76,9 +76,11 @@ class App:
         self._desk = desk
         self._log = log
         self._now = now
+        self._page = assets.responses(access.csrf_token)
         self._denied = 0
         self._said_at = float("-inf")
         self._routes: Mapping[str, Mapping[str, Callable[[Request], Awaitable[Response]]]] = {
+            **{path: {"GET": self._asset} for path in self._page},
             "/metrics": {"GET": self._metrics},
             "/status": {"GET": self._status},
             "/history": {"GET": self._history},
@@ -129,6 +131,9 @@ class App:
             return Response(200, b"ready\n")
         lines = status.reasons if told else (f"{len(status.reasons)} reasons; they are told with the token",)
         return Response(503, "".join(f"not ready: {line}\n" for line in lines).encode())
+
+    async def _asset(self, request: Request) -> Response:
+        return self._page[request.path]
 
     async def _act(self, request: Request) -> Response:
         """Do it; 400 where it makes no sense, 409 where it cannot be done, 502 where a source failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -245,3 +246,24 @@ async def test_history_has_the_last_hour_and_the_last_refusals_newest_first(desk
     assert past["samples"]["at"][0] == 50.0
     assert (past["samples"]["live"][0], past["samples"]["refused"][-1]) == (5, KEPT + 4)
     assert [each["at"] for each in past["refusals"]] == [9.0, 7.0, 5.0]
+
+
+async def test_the_page_comes_with_all_that_it_refers_to_and_a_policy_that_allows_no_more(
+    desk: Office,
+) -> None:
+    page = await desk.ask("/")
+    text = page.body.decode()
+    assert (page.status, page.content_type) == (200, "text/html; charset=utf-8")
+    assert f'content="{Access(TOKEN.encode()).csrf_token}"' in text
+    referred = re.findall(r'(?:src|href)="(/[^"]+)"', text)
+    assert {path.rpartition(".")[2] for path in referred} == {"css", "js", "svg"}
+    for path in referred:
+        assert (await desk.ask(path)).status == 200
+    assert not re.search(r"<style|style=|<script>| on\w+=|https?://", text)
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in page.policy
+    assert "unsafe" not in page.policy
+
+
+async def test_the_page_needs_the_token(desk: Office) -> None:
+    for path in ("/", "/page.js", "/page.css", "/icon.svg"):
+        assert (await desk.ask(path, token="wrong")).status == 401
