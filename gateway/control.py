@@ -70,6 +70,8 @@ _FIRST_ROUND = 5.0
 _THREADS = 256
 # Distribution points that are followed at most; each is a task and, once fetched, a file.
 _MAX_LEARNT = 1000
+# Seconds that whoever revokes waits for the workers: one that is stopped must not keep the answer back.
+_LONGEST_PUBLISHING = 2.0
 # CAs that clients bring along: the chain of each has verified.
 _MAX_CAS = 1000
 # How often it is asked whether a signer's certificate has expired.
@@ -111,6 +113,8 @@ class Control:
         self._follows_any = any(policy.follows(listener.revocation) for listener in post.config.listeners)
         self._state = Update(whole=True, ready=False)
         self._changed = trio.Event()
+        self._version = 1
+        self._audience = publish.Audience(post.counters.workers)
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
         self._staples = Staples(
             post.config.listeners,
@@ -133,6 +137,7 @@ class Control:
             ],
             self._issuers,
             self._look,
+            self._late,
             self._log,
         )
         self._observer = Observer(post.config, post.materials, post.counters)
@@ -153,6 +158,10 @@ class Control:
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""
         return [identity.name for identity in self._tables.authorities.identities()]
+
+    async def _late(self) -> int:
+        """How many workers have not put in force, after a while, what is published now."""
+        return await self._audience.late(self._version, _LONGEST_PUBLISHING)
 
     def _look(self) -> Status:
         """How the gateway is."""
@@ -410,6 +419,7 @@ class Control:
 
     def _change(self, change: Update) -> None:
         self._state = publish.merge(self._state, change)
+        self._version += 1
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
@@ -418,22 +428,30 @@ class Control:
         await trio.serve_listeners(self._serve_worker, [listener])
 
     async def _serve_worker(self, stream: trio.SocketStream) -> None:
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(self._hear_worker, stream, nursery.cancel_scope)
-            told: Update | None = None
-            try:
-                while True:
-                    changed, current = self._changed, self._state
-                    await publish.send(stream, current if told is None else publish.difference(told, current))
-                    told = current
-                    await changed.wait()
-            except trio.BrokenResourceError:
-                pass
-            nursery.cancel_scope.cancel()
+        with self._audience.link() as link:
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear_worker, stream, link, nursery.cancel_scope)
+                await self._tell_worker(stream, link)
+                nursery.cancel_scope.cancel()
 
-    async def _hear_worker(self, stream: trio.SocketStream, gone: trio.CancelScope) -> None:
+    async def _tell_worker(self, stream: trio.SocketStream, link: publish.Link) -> None:
+        told: Update | None = None
+        try:
+            while True:
+                changed, current = self._changed, self._state
+                link.send(self._version)
+                await publish.send(stream, current if told is None else publish.difference(told, current))
+                told = current
+                await changed.wait()
+        except trio.BrokenResourceError:
+            pass
+
+    async def _hear_worker(
+        self, stream: trio.SocketStream, link: publish.Link, gone: trio.CancelScope
+    ) -> None:
         try:
             async for sighting in publish.receive(stream, publish.Sighting):
+                link.hear(sighting.applied)
                 self._learn(sighting.urls)
                 if sighting.cas:
                     await self._learn_cas(sighting.cas)

@@ -16,22 +16,21 @@ from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrev
 from gateway.config.values import one_line
 from gateway.errors import GatewayError, StoreError
 from gateway.fetch import display_url
+from gateway.refresh import LONGEST, Outcome, ask_now
 from gateway.revocation import local, policy
 from gateway.revocation.local import LocalRevocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
     from gateway.commands import Command
     from gateway.revocation.serials import Look, SerialFiles
-    from gateway.schedule import Source, SourceState
+    from gateway.schedule import Source
 
 # Seconds from one look at the files of revoked_serials to the next.
 _LOOK = 1.0
-# Seconds that `refresh` waits for; a source that hangs goes on without it.
-LONGEST_REFRESH = 120.0
 # Commands to refresh that wait at a time: those that revoke are not to queue behind sources that hang.
 _MOST_REFRESHES = 8
 # Certificates that are revoked by hand: for more there are files, and CRLs.
@@ -70,7 +69,8 @@ class Operations:
     """Does what `commands.serve` hears: a `commands.Handler`.
 
     `files` are those of revoked_serials, `sources` gives kind ("list" or "staple") and
-    refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is.
+    refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is;
+    `late` waits for the workers to put in force what is published, and counts those that have not.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Operations:
         sources: Callable[[], Iterable[tuple[str, Refreshable]]],
         issuers: Callable[[], Iterable[bytes]],
         look: Callable[[], status.Status],
+        late: Callable[[], Awaitable[int]],
         log: FilteringBoundLogger,
         *,
         now: Callable[[], float] = time.time,
@@ -91,6 +92,7 @@ class Operations:
         self._sources = sources
         self._issuers = issuers
         self._look = look
+        self._late = late
         self._log = log
         self._now = now
         self._revoked: tuple[LocalRevocation, ...] = ()
@@ -214,8 +216,7 @@ class Operations:
                 )
             # In force first: a file that cannot be written must not keep it from that.
             await self._put_in_force(revoked, self._fixed)
-            lines = [f"revoked and in force: {_certificate(new)}, {new.reason}"]
-            lines += await self._keep()
+            kept = await self._keep()
         self._log.warning(
             "revoked locally",
             issuer=names.printable_der(new.issuer),
@@ -223,6 +224,9 @@ class Operations:
             reason=new.reason,
             by=by,
         )
+        late = await self._missing()
+        how = "revoked" if late else "revoked and in force"
+        lines = [f"{how}: {_certificate(new)}, {new.reason}", *kept, *late]
         lines += [
             f"warning: no CA that the gateway knows is called {name}; it has no effect before one is"
             for name in self._strangers([new])
@@ -241,14 +245,14 @@ class Operations:
                     why = f"is revoked by {named.by}: take that line out"
                 raise GatewayError(f"{_certificate(asked)} {why}; nothing is changed")
             await self._put_in_force(rest, self._fixed)
-            lines = [f"not revoked by hand any more: {_certificate(asked)}"]
-            lines += await self._keep()
+            kept = await self._keep()
         self._log.warning(
             "local revocation taken back",
             issuer=names.printable_der(command.issuer),
             serial=names.serial_hex(serial),
             by=by,
         )
+        lines = [f"not revoked by hand any more: {_certificate(asked)}", *kept, *await self._missing()]
         if named is not None:
             lines.append(f"warning: it stays revoked by {named.by}: take that line out, too")
         return Answer(ok=True, lines=tuple(lines))
@@ -272,6 +276,13 @@ class Operations:
             return [f"warning: in force until the control process restarts, but not kept: {exc}"]
         return []
 
+    async def _missing(self) -> list[str]:
+        """A line where there are workers that have not put in force what is published."""
+        late = await self._late()
+        if not late:
+            return []
+        return [f"warning: not in force in {late} workers yet: they do it when they answer, or start again"]
+
     async def _refresh(self, url: str | None) -> Answer:
         chosen = [
             (kind, refresher.schedule)
@@ -284,41 +295,28 @@ class Operations:
         if self._refreshing >= _MOST_REFRESHES:
             raise GatewayError(f"{_MOST_REFRESHES} refreshes are under way; nothing is fetched")
         self._refreshing += 1
+        outcomes: list[Outcome] = []
         try:
-            lines = await self._refresh_all(chosen, with_files=url is None)
+            async with trio.open_nursery() as nursery:
+                for kind, source in chosen:
+                    nursery.start_soon(ask_now, kind, source, outcomes)
+                if url is None:
+                    nursery.start_soon(self._read_now, outcomes)
         finally:
             self._refreshing -= 1
-        if not lines:
+        if not outcomes:
             raise GatewayError("there are no sources; nothing is fetched")
-        lines.sort(key=lambda each: each[1])
-        return Answer(ok=all(good for good, _line in lines), lines=tuple(line for _good, line in lines))
+        outcomes.sort(key=lambda each: each.line)
+        outcomes += [Outcome(good=False, line=line) for line in await self._missing()]
+        return Answer(ok=all(each.good for each in outcomes), lines=tuple(each.line for each in outcomes))
 
-    async def _refresh_all(
-        self, chosen: Iterable[tuple[str, Source]], *, with_files: bool
-    ) -> list[tuple[bool, str]]:
-        """What came of each: whether it is good, and a line."""
-        lines: list[tuple[bool, str]] = []
-
-        async def one(kind: str, source: Source) -> None:
-            before = _identity(source.state)
-            with trio.move_on_after(LONGEST_REFRESH) as scope:
-                await source.refresh()
-            lines.append(_outcome(kind, source.state, before, over=not scope.cancelled_caught))
-
-        async def files() -> None:
-            with trio.move_on_after(LONGEST_REFRESH) as scope:
-                lines.extend(map(_file_outcome, await self._follow(asked=True)))
-                if self._problem is not None:
-                    lines.append((False, f"not in force: {self._problem}"))
-            if scope.cancelled_caught:
-                lines.append((False, f"revoked_serials: no end within {LONGEST_REFRESH:g} s"))
-
-        async with trio.open_nursery() as nursery:
-            for kind, source in chosen:
-                nursery.start_soon(one, kind, source)
-            if with_files:
-                nursery.start_soon(files)
-        return lines
+    async def _read_now(self, outcomes: list[Outcome]) -> None:
+        with trio.move_on_after(LONGEST) as scope:
+            outcomes += map(_file_outcome, await self._follow(asked=True))
+            if self._problem is not None:
+                outcomes.append(Outcome(good=False, line=f"not in force: {self._problem}"))
+        if scope.cancelled_caught:
+            outcomes.append(Outcome(good=False, line=f"revoked_serials: no end within {LONGEST:g} s"))
 
     def _status(self) -> Answer:
         found = self._look()
@@ -353,39 +351,9 @@ def _certificate(one: LocalRevocation) -> str:
     return f"serial {names.serial_hex(one.serial)} of {names.printable_der(one.issuer)}"
 
 
-def _identity(state: SourceState) -> tuple[object, ...]:
-    return state.this_update, state.next_update, state.number, state.entries
-
-
-def _outcome(kind: str, state: SourceState, before: tuple[object, ...], *, over: bool) -> tuple[bool, str]:
-    """Whether it went well, and the line that tells what came of it."""
-    url = display_url(state.url)
-    if not over:
-        return False, f"{url}: no end within {LONGEST_REFRESH:g} s; it goes on"
-    if state.last_error is not None:
-        return False, f"{url}: failed: {one_line(state.last_error.removeprefix(f'{url}: '))}"
-    if _identity(state) == before:
-        return True, f"{url}: unchanged"
-    return True, f"{url}: new {kind} in force: {_condition(state)}"
-
-
-def _file_outcome(look: Look) -> tuple[bool, str]:
+def _file_outcome(look: Look) -> Outcome:
     if look.problem is not None:
-        return False, f"{look.problem}; what it said before stays"
+        return Outcome(good=False, line=f"{look.problem}; what it said before stays")
     changes = f"{look.more} more and {look.less} fewer than before"
-    return True, f"{look.file}: {changes if look.more or look.less else 'unchanged'}, {look.revoked} revoked"
-
-
-def _condition(state: SourceState) -> str:
-    parts = []
-    if state.this_update is None:
-        parts.append("nothing in force")
-    if state.number is not None:
-        parts.append(f"number {state.number}")
-    if state.entries is not None:
-        parts.append(f"{state.entries} entries")
-    if state.next_update is not None:
-        parts.append(f"good until {policy.moment(state.next_update)}")
-    if state.last_error is not None:
-        parts.append(f"failed {state.consecutive_failures} times: {one_line(state.last_error)}")
-    return ", ".join(parts) or "in force"
+    changes = changes if look.more or look.less else "unchanged"
+    return Outcome(good=True, line=f"{look.file}: {changes}, {look.revoked} revoked")

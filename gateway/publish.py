@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping
     from pathlib import Path
 
 STOP = signal.SIGUSR2
@@ -91,12 +93,14 @@ class Sighting(msgspec.Struct, frozen=True):
     """Of a verified client that no list covers: its certificates' distribution points, its CAs (DER).
 
     The CAs are those that the listener does not have (RFC 5280, section 4.2.1.13). Or
-    of clients that were refused: the last ones, not all of a storm.
+    of clients that were refused: the last ones, not all of a storm. `applied` says how
+    many updates of this connection are in force, all of what they say.
     """
 
     urls: tuple[str, ...] = ()
     cas: tuple[bytes, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    applied: int = 0
 
 
 def broker_key(listener: str, address: str) -> str:
@@ -149,6 +153,61 @@ def _difference(
 ) -> dict[str, Value | None]:
     gone: dict[str, Value | None] = dict.fromkeys(told.keys() - current.keys())
     return gone | {key: value for key, value in current.items() if told.get(key) != value}
+
+
+class Link:
+    """One worker's connection: the versions that were sent to it, and the last one that is in force there."""
+
+    def __init__(self, audience: Audience) -> None:
+        self.in_force = 0
+        self._audience = audience
+        self._sent: deque[int] = deque()
+        self._applied = 0
+
+    def send(self, version: int) -> None:
+        """An update that brings it to this version is on its way."""
+        self._sent.append(version)
+
+    def hear(self, applied: int) -> None:
+        """So many updates have been put in force."""
+        while self._sent and self._applied < applied:
+            self.in_force = self._sent.popleft()
+            self._applied += 1
+        self._audience.stir()
+
+
+class Audience:
+    """All workers, and what is in force in them. Versions are numbers that grow from 1."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._links: set[Link] = set()
+        self._stirred = trio.Event()
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """A worker that is connected for as long as this lasts."""
+        link = Link(self)
+        self._links.add(link)
+        try:
+            yield link
+        finally:
+            self._links.discard(link)
+
+    def stir(self) -> None:
+        """Something has changed."""
+        stirred, self._stirred = self._stirred, trio.Event()
+        stirred.set()
+
+    async def late(self, version: int, seconds: float) -> int:
+        """How many workers do not have this version, or a later one, in force; waits for them so long."""
+        with trio.move_on_after(seconds):
+            while self._late(version):
+                await self._stirred.wait()
+        return self._late(version)
+
+    def _late(self, version: int) -> int:
+        return max(0, self._workers - sum(link.in_force >= version for link in self._links))
 
 
 def bind(directory: Path, name: str = SOCKET_NAME) -> socket.socket:

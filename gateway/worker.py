@@ -12,11 +12,13 @@ import errno
 import itertools
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -99,6 +101,8 @@ class Worker:
         self._curious: set[native.Listener] = set()
         """Those of whose good clients one is to be looked at."""
         self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
+        self._applied = 0
+        """Of the updates of this connection, how many are in force."""
         self._seen: set[str | bytes] = set()
         self._refusals = Refusals()
         self._stopping = False
@@ -193,18 +197,25 @@ class Worker:
             except OSError:
                 await trio.sleep(_RECONNECT_PAUSE)
                 continue
+            self._applied = received = 0
             async with stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_sightings, stream)
                 try:
                     async for update in publish.receive(stream, publish.Update):
-                        self._apply(update)
+                        received += 1
+                        if self._apply(update):
+                            self._applied = received
+                            # Where there is no room, what is waiting there says it, too.
+                            with suppress(trio.WouldBlock):
+                                self._sightings.send_nowait(publish.Sighting())
                 except trio.BrokenResourceError:
                     pass
                 nursery.cancel_scope.cancel()
             self._log.warning("control process lost", consequence="serving with the lists at hand")
             await trio.sleep(_RECONNECT_PAUSE)
 
-    def _apply(self, update: publish.Update) -> None:
+    def _apply(self, update: publish.Update) -> bool:
+        """Put it in force; whether that is so of all that control has told until now."""
         known, brokers = self._state.cas, self._state.brokers
         self._state = publish.merge(self._state, update)
         self._learn_cas([ca for key, ca in self._state.cas.items() if ca is not None and key not in known])
@@ -231,6 +242,7 @@ class Worker:
             self._apply_brokers()
         if update.ready:
             self._open()
+        return all(key in covers for key in wanted)
 
     def _apply_brokers(self) -> None:
         for door, listener in zip(self._doors, self._post.config.listeners, strict=True):
@@ -311,7 +323,7 @@ class Worker:
         self._seen.clear()
         async for sighting in self._unsent.clone():
             try:
-                await publish.send(stream, sighting)
+                await publish.send(stream, msgspec.structs.replace(sighting, applied=self._applied))
             except trio.BrokenResourceError:
                 return
 

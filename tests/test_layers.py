@@ -22,6 +22,7 @@ LAYERS = [
     {"worker", "control"},
     {"admin"},
     {"operations"},
+    {"refresh"},
     {"status"},
     {"session"},
     {"revocation", "stapling"},

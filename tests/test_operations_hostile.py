@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -49,6 +50,11 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
 )
 
 
+async def none_late() -> int:
+    await trio.lowlevel.checkpoint()
+    return 0
+
+
 class Office:
     """The real parts, as control has them; made again, it is a restart."""
 
@@ -64,6 +70,7 @@ class Office:
             list,
             lambda: [NAME],
             unused,
+            none_late,
             get_logger(process="control"),
             now=lambda: WHEN,
         )

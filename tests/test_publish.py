@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import publish
-from gateway.publish import Cover, Sighting, Staple, Update, difference, merge
+from gateway.publish import Audience, Cover, Sighting, Staple, Update, difference, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trio.testing import MockClock
 
 _KEYS = st.sampled_from("abcde")
 _STAPLES = st.builds(Staple, der=st.binary(max_size=8), expires=st.integers(0, 2**40))
@@ -211,3 +213,44 @@ async def test_nobody_there_is_an_os_error(tmp_path: Path) -> None:
         await publish.connect(tmp_path)
     with pytest.raises(FileNotFoundError):
         await publish.connect(tmp_path / "gone")
+
+
+@given(st.lists(st.integers(0, 3), max_size=20))
+def test_what_is_in_force_at_a_worker_is_what_it_has_put_in_force_of_what_was_sent(steps: list[int]) -> None:
+    """A step is an update that is sent, or some that are put in force."""
+    sent = applied = 0
+    with Audience(1).link() as link:
+        for step in steps:
+            if step == 0:
+                sent += 1
+                link.send(10 * sent)
+            else:
+                applied = min(applied + step, sent)
+                link.hear(applied)
+            assert link.in_force == 10 * applied
+
+
+async def test_a_version_is_waited_for_until_all_workers_have_it(autojump_clock: MockClock) -> None:
+    audience = Audience(2)
+    with audience.link() as one:
+        one.send(3)
+        one.hear(1)
+        # The other one is not even connected.
+        assert await audience.late(3, 1.0) == 1
+        assert trio.current_time() == pytest.approx(1.0, abs=0.1)
+
+        async def connect() -> None:
+            await trio.sleep(0.5)
+            with audience.link() as other:
+                other.send(4)
+                await trio.sleep(0.1)
+                other.hear(1)
+                await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connect)
+            start = trio.current_time()
+            assert await audience.late(3, 10.0) == 0
+            assert trio.current_time() - start == pytest.approx(0.6)
+            assert await audience.late(4, 1.0) == 1
+            nursery.cancel_scope.cancel()

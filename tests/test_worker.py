@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,13 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway import session
+from gateway import publish, session
 from gateway import worker as worker_module
 from gateway.config.model import Address, Certificate, Config, Listener
 from gateway.log import get_logger
 from gateway.metrics import Counters, gauge_index
 from gateway.native import Conn, Limits, Obstacle, Step
-from gateway.publish import Update
+from gateway.publish import Cover, Sighting, Update
 from gateway.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -96,6 +97,30 @@ class Doorman:
             nursery.start_soon(self.worker._follow_relay, nursery)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
+
+
+async def test_control_is_told_how_many_updates_are_in_force(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    worker = Worker(post())
+
+    async def connect(_directory: Path) -> Any:
+        await trio.lowlevel.checkpoint()
+        return ours
+
+    monkeypatch.setattr(publish, "connect", connect)
+    unusable = Cover(str(tmp_path / "missing"), None, ((b"name", b"key"),), 0, (), 0x1FE, 0, 1, 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker._follow_control)
+        async with aclosing(publish.receive(theirs, Sighting)) as applied:
+            await publish.send(theirs, Update(whole=True, ready=False))
+            assert (await anext(applied)).applied == 1
+            # Of which a table cannot be opened.
+            await publish.send(theirs, Update(whole=False, ready=False, covers={"a": unusable}))
+            await publish.send(theirs, Update(whole=False, ready=False, covers={"a": None}))
+            assert (await anext(applied)).applied == 3
+        nursery.cancel_scope.cancel()
 
 
 async def test_whoever_has_to_be_looked_at_gets_a_task_at_its_own_door(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -116,6 +118,22 @@ def test_a_resumed_session_is_refused_before_a_byte_reaches_the_broker(
         assert echo.heard == heard
         command("unrevoke", config, "--cert", ca.cert("device"))
         until(lambda: resume(port, context, session)[:2] == (True, True), "the session to be good again")
+
+
+def test_a_worker_that_stands_still_is_told_of(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, workers=2)
+    with Gateway(config, port) as gateway:
+        still = gateway.children()["gw-worker-1"]
+        os.kill(still, signal.SIGSTOP)
+        try:
+            done = command("revoke", config, "--cert", ca.cert("device"))
+        finally:
+            os.kill(still, signal.SIGCONT)
+        assert "revoked: serial" in done.stdout
+        assert "warning: not in force in 1 workers yet" in done.stderr
+        assert "revoked and in force" in command("revoke", config, "--cert", ca.cert("device")).stdout
+        for _ in range(6):
+            assert is_refused(gateway, ca)
 
 
 def test_a_line_in_the_file_of_revoked_serials_is_in_force_as_long_as_it_stands_there(

@@ -76,6 +76,11 @@ def self_signed() -> ssl.SSLContext:
     return context
 
 
+async def none_late() -> int:
+    await trio.lowlevel.checkpoint()
+    return 0
+
+
 class Scene:
     """One source, from a web server to what is in force, with a disk."""
 
@@ -97,6 +102,7 @@ class Scene:
             lambda: [("list", self.refresher)],
             tuple,
             self.look,
+            none_late,
             unused,
             now=self.now,
         )
