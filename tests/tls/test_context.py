@@ -86,7 +86,7 @@ def shown(server: ServerContext, client: SSL.Context) -> str:
 
 
 def test_the_certificate_of_the_name_is_shown_also_after_a_second_client_hello() -> None:
-    """The first has a key share that the server does not take: HelloRetryRequest (RFC 8446, section 4.1.4)."""
+    """The first has a key share that the server does not take: HelloRetryRequest (RFC 8446, 4.1.4)."""
     server = context(OTHERS, SERVER, groups=("P-256",))
     client = client_context(SSL.TLS1_3_VERSION)
     assert openssl.set_groups(client, "X25519:P-256")
