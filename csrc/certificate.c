@@ -21,7 +21,8 @@ static int take_whole(gw_der *from, uint8_t tag, gw_der *whole) {
 /* take_extension reads an Extension, and what of it matters. A second one of its kind could be meant to hide the first.
  */
 static int take_extension(gw_der *extensions, gw_certificate *certificate) {
-  static const uint8_t BASIC_CONSTRAINTS[] = {0x55, 0x1d, 0x13}, DISTRIBUTION_POINTS[] = {0x55, 0x1d, 0x1f};
+  static const uint8_t BASIC_CONSTRAINTS[] = {0x55, 0x1d, 0x13}, DISTRIBUTION_POINTS[] = {0x55, 0x1d, 0x1f},
+                       USAGES[] = {0x55, 0x1d, 0x25};
   gw_der extension, oid, value, constraints, flag, depth;
   if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) {
     return 0;
@@ -34,6 +35,7 @@ static int take_extension(gw_der *extensions, gw_certificate *certificate) {
     return gw_der_left(&certificate->points) == 0 && gw_der_take(&value, SEQUENCE, &certificate->points) &&
            gw_der_left(&certificate->points) > 0;
   }
+  if (memcmp(id, USAGES, sizeof USAGES) == 0) return gw_der_take(&value, SEQUENCE, &certificate->usages);
   if (memcmp(id, BASIC_CONSTRAINTS, sizeof BASIC_CONSTRAINTS) == 0) {
     if (!gw_der_take(&value, SEQUENCE, &constraints)) return 0;
     certificate->is_ca |= gw_der_take(&constraints, BOOLEAN, &flag) && gw_der_left(&flag) == 1 && flag.bytes[flag.at];
@@ -62,6 +64,18 @@ int gw_certificate_read(const uint8_t *der, size_t length, gw_certificate *certi
     if (!take_extension(&extensions, certificate)) return 0;
   }
   return gw_der_left(&tbs) == 0;
+}
+
+int gw_certificate_is_for(const gw_certificate *certificate, const uint8_t *usages, size_t length) {
+  gw_der wanted = {usages, 0, length}, one, named;
+  while (gw_der_take(&wanted, OBJECT_IDENTIFIER, &one)) {
+    gw_der left = certificate->usages;
+    do {
+      if (!gw_der_take(&left, OBJECT_IDENTIFIER, &named)) return 0;
+    } while (gw_der_left(&named) != gw_der_left(&one) ||
+             memcmp(named.bytes + named.at, one.bytes + one.at, gw_der_left(&one)) != 0);
+  }
+  return 1;
 }
 
 uint64_t gw_name_digest(uint8_t tag, const uint8_t *content, size_t length) {

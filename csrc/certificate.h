@@ -1,4 +1,5 @@
-/* certificate.h - what a certificate says that its revocation depends on (RFC 5280, sections 4.1 and 4.2.1.13).
+/* certificate.h - what a certificate says that its revocation depends on (RFC 5280, sections 4.1 and 4.2.1.13), and its
+ * usage.
  *
  * Foreign bytes: every function here is safe on any input, allocates nothing, and what it finds borrows from the DER. */
 #ifndef GW_CERTIFICATE_H
@@ -13,12 +14,17 @@ typedef struct {
   gw_der serial;               /* content of serialNumber */
   gw_der issuer, subject, key; /* whole elements: two Names and the SubjectPublicKeyInfo, which follows the subject */
   gw_der points;               /* content of CRLDistributionPoints; empty where there is none */
+  gw_der usages;               /* content of ExtKeyUsageSyntax; empty where there is none */
   int is_ca;                   /* basicConstraints with cA TRUE */
 } gw_certificate;
 
 /* gw_certificate_read finds the parts of the certificate in |der|. Returns 1, or 0 where it is not in DER: what it says
  * of revocation is not known then, and it must not be used. */
 int gw_certificate_read(const uint8_t *der, size_t length, gw_certificate *certificate);
+
+/* gw_certificate_is_for tells whether extendedKeyUsage (section 4.2.1.12) names all of |usages|: OBJECT IDENTIFIERs, one
+ * behind the other. */
+int gw_certificate_is_for(const gw_certificate *certificate, const uint8_t *usages, size_t length);
 
 /* The reason codes of ReasonFlags, a bit each: keyCompromise (1) to aACompromise (8). */
 enum { GW_ALL_REASONS = 0x1fe, GW_MOST_POINTS = 32 };

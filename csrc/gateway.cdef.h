@@ -141,6 +141,8 @@ typedef struct {
   int64_t grace;
   int disconnect_revoked;
   uint64_t *connections;
+  const uint8_t *usages;
+  size_t usages_length;
 } gw_rules;
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
 void gw_listener_free(gw_listener *listener);

@@ -348,6 +348,14 @@ void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
 
 /* --- the callback --- */
 
+static int is_for(X509 *leaf, const gw_rules *rules) {
+  gw_certificate read;
+  uint8_t *der = read_certificate(leaf, &read);
+  int all = der != NULL && gw_certificate_is_for(&read, rules->usages, rules->usages_length);
+  free(der);
+  return all;
+}
+
 /* OpenSSL calls it for each error it finds, and, once it has found none, with |ok| = 1 for each certificate from the
  * anchor down: at depth 0 the whole chain is good in OpenSSL's eyes. Whatever goes wrong here refuses: the handshake
  * ends with the alert that belongs to the error. */
@@ -360,8 +368,13 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
   gw_listener *listener = verification->listener;
   gw_verdict *verdict = &verification->verdict;
   int depth = gw_openssl.X509_STORE_CTX_get_error_depth(ctx);
+  X509 *certificate = gw_openssl.X509_STORE_CTX_get_current_cert(ctx);
+  if (ok && depth == 0 && listener->rules.usages_length > 0 && !is_for(certificate, &listener->rules)) {
+    gw_openssl.X509_STORE_CTX_set_error(ctx, GW_X509_V_ERR_INVALID_PURPOSE);
+    ok = 0;
+  }
   if (ok && listener->rules.check == GW_CHECK_OFF) return 1;
-  if (!ok || !gw_chain_extend(verification, gw_openssl.X509_STORE_CTX_get_current_cert(ctx), depth)) {
+  if (!ok || !gw_chain_extend(verification, certificate, depth)) {
     int error_code = ok ? GW_X509_V_ERR_INVALID_EXTENSION : gw_openssl.X509_STORE_CTX_get_error(ctx);
     *verdict = (gw_verdict){
         .verdict = GW_VERDICT_UNTRUSTED, .depth = depth, .error_code = error_code, .entry = {.reason = -1}};

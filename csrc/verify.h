@@ -45,6 +45,8 @@ typedef struct {
   int64_t grace;          /* seconds past nextUpdate for which a list still counts */
   int disconnect_revoked; /* whether live connections of a certificate that is revoked now are ended */
   uint64_t *connections;  /* gauge of its connections, borrowed; may be NULL */
+  const uint8_t *usages;  /* what a client's extendedKeyUsage must name, see gw_certificate_is_for; borrowed */
+  size_t usages_length;   /* 0: it may lack that extension */
 } gw_rules;
 
 /* gw_listener_new makes a listener with a copy of |rules|; |world| is borrowed

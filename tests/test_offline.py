@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.names import issuer_name_der
 from gateway.revocation import local
@@ -15,6 +16,7 @@ from tests.authority import DAY, HOUR, NOW, Authority, Credential, Revoked, exte
 from tests.test_cli import Place, only_line, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from click.testing import Result
@@ -314,3 +316,26 @@ def test_a_chain_that_is_longer_than_the_listener_allows_is_untrusted(
     assert told(result, "verdict") == [
         "refused: untrusted: 1 CAs below the trusted one, and verify_depth is 0"
     ]
+
+
+@pytest.mark.parametrize(
+    ("usages", "verdict"),
+    [
+        ((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.EMAIL_PROTECTION), "let in"),
+        (
+            (ExtendedKeyUsageOID.CLIENT_AUTH,),
+            "refused: untrusted: without emailProtection in extendedKeyUsage",
+        ),
+        ((), "refused: untrusted: without clientAuth in extendedKeyUsage"),
+        ((ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,), "refused: untrusted: not for TLS clients"),
+    ],
+)
+def test_a_client_without_the_usages_that_are_asked_for_is_untrusted(
+    usages: Sequence[x509.ObjectIdentifier], verdict: str, tmp_path: Path, root: Authority
+) -> None:
+    desk = Desk(tmp_path, root)
+    desk.keep(root.crl())
+    asked = 'client_extended_key_usage = ["clientAuth", "emailProtection"]'
+    desk.config.write_text(desk.toml().replace("proxy_protocol", f"{asked}\nproxy_protocol"))
+    result = desk.ask(root.issue("device", usages=usages))
+    assert told(result, "verdict")[0].startswith(verdict)

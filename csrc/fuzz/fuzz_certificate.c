@@ -49,6 +49,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length) {
   if (gw_der_left(&certificate.points) > 0) {
     lies_inside(&certificate.points, data, length);
   }
+  if (gw_der_left(&certificate.usages) > 0) {
+    lies_inside(&certificate.usages, data, length);
+  }
+  (void)gw_certificate_is_for(&certificate, (const uint8_t *)"\x06\x03\x2a\x03\x04\x06\x01\x2a", 8);
   size_t count = gw_certificate_points(&certificate, points, GW_MOST_POINTS);
   if (count > 0) {
     points_are_whole(&certificate, points, count);

@@ -315,6 +315,33 @@ static void a_ca_is_who_has_basic_constraints_that_say_so(void) {
   CHECK(read_constraints("\x31\x00", 2) == -1);
 }
 
+/* Whether a certificate whose extendedKeyUsage has |value| is for |usages|; -1: it is refused. */
+static int read_usages(const char *value, size_t length, const char *usages, size_t usages_length) {
+  bytes extensions = {0};
+  gw_certificate certificate;
+  extension_add(&extensions, "\x55\x1d\x25", -1, value, length);
+  bytes whole = certificate_with(&extensions);
+  int answer = -1;
+  if (gw_certificate_read(whole.at, whole.length, &certificate)) {
+    answer = gw_certificate_is_for(&certificate, (const uint8_t *)usages, usages_length);
+  }
+  bytes_free(&whole);
+  return answer;
+}
+
+static void a_certificate_is_for_all_the_usages_that_it_names_and_no_other(void) {
+  static const char TWO[] = "\x30\x08\x06\x02\x2a\x03\x06\x02\x2a\x04", NONE[] = "\x30\x00";
+  CHECK(read_usages(TWO, 10, "\x06\x02\x2a\x03", 4) == 1);
+  CHECK(read_usages(TWO, 10, "\x06\x02\x2a\x04\x06\x02\x2a\x03", 8) == 1);
+  CHECK(read_usages(TWO, 10, "\x06\x02\x2a\x03\x06\x02\x2a\x05", 8) == 0);
+  CHECK(read_usages(TWO, 10, "\x06\x03\x2a\x03\x04", 5) == 0);
+  CHECK(read_usages(TWO, 10, "\x06\x01\x2a", 3) == 0);
+  CHECK(read_usages(TWO, 10, "", 0) == 1);
+  CHECK(read_usages(NONE, 2, "\x06\x02\x2a\x03", 4) == 0);
+  CHECK(read_usages("\x30\x04\x06\x03\x2a\x03", 6, "\x06\x02\x2a\x03", 4) == 0); /* longer than what is left */
+  CHECK(read_usages("\x31\x00", 2, "", 0) == -1);
+}
+
 static void version_and_unique_ids_and_other_extensions_are_passed_over(void) {
   static const struct {
     const char *head, *tail;
@@ -415,6 +442,7 @@ int main(void) {
   RUN(points_that_are_malformed_are_refused);
   RUN(a_second_extension_of_distribution_points_is_refused);
   RUN(a_ca_is_who_has_basic_constraints_that_say_so);
+  RUN(a_certificate_is_for_all_the_usages_that_it_names_and_no_other);
   RUN(version_and_unique_ids_and_other_extensions_are_passed_over);
   RUN(a_certificate_that_is_cut_short_is_refused);
   RUN(whatever_stands_in_extensions_is_read_to_its_end_and_no_further);

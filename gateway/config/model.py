@@ -147,6 +147,7 @@ class Listener(_Frozen, frozen=True):
     trust: Literal["ca", "intermediate"] = "ca"
     client_ca_names: bool = True
     verify_depth: Depth = 10
+    client_extended_key_usage: tuple[str, ...] = ()
     tls_versions: Annotated[tuple[TlsVersion, ...], AtLeastOne] = ("1.2", "1.3")
     # AES-128 first: AES-256 hashes with SHA-384, which costs a handshake about 3 %.
     ciphers: Names = (

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.config.values import format_duration, one_line, show
+from gateway.config.values import format_duration, one_line, parse_usage, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -173,6 +173,11 @@ def _listener(listener: Listener) -> Iterator[Finding]:
 
 
 def _tls(listener: Listener) -> Iterator[Finding]:
+    for i, usage in enumerate(listener.client_extended_key_usage):
+        try:
+            parse_usage(usage)
+        except ValueError as exc:
+            yield f"client_extended_key_usage[{i}]", f"{exc}, got {show(usage)}"
     # A week is the longest that a client may keep a ticket (RFC 8446, section 4.6.1).
     if not 1 <= listener.session_lifetime <= _WEEK or listener.session_lifetime % 1:
         got = format_duration(listener.session_lifetime)

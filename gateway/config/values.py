@@ -12,6 +12,9 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
 from gateway.config.model import Address, Duration, Size
 
 if TYPE_CHECKING:
@@ -21,6 +24,16 @@ DURATION = 'a duration such as "500ms", "15s", "5m" or "1h30m"'
 SIZE = 'a size such as 4096, "64KiB" or "256MiB"'
 ADDRESS = '"host:port", "[IPv6]:port" or "unix:/path"'
 PORT = "a port from 1 to 65535"
+
+# RFC 5280, section 4.2.1.12.
+_USAGES = {
+    "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "codeSigning": ExtendedKeyUsageOID.CODE_SIGNING,
+    "emailProtection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "timeStamping": ExtendedKeyUsageOID.TIME_STAMPING,
+    "OCSPSigning": ExtendedKeyUsageOID.OCSP_SIGNING,
+}
 
 # Digits are bounded so that no text makes a number that the rest cannot hold.
 _DURATION = re.compile(
@@ -83,6 +96,15 @@ def format_size(value: int) -> str:
     """The size in the largest unit that divides it."""
     unit, factor = next((u, f) for u, f in _BYTES.items() if value % f == 0)
     return f"{value // factor}{unit}" if factor > 1 else str(value)
+
+
+def parse_usage(text: str) -> x509.ObjectIdentifier:
+    """A value of extendedKeyUsage from its name, "clientAuth", or from an OID as "1.3.6.1.5.5.7.3.2"."""
+    try:
+        return _USAGES.get(text) or x509.ObjectIdentifier(text)
+    except ValueError as exc:
+        names = ", ".join(f'"{name}"' for name in _USAGES)
+        raise ValueError(f'expected {names} or an OID such as "1.3.6.1.5.5.7.3.2"') from exc
 
 
 def parse_address(text: str) -> Address:

@@ -128,6 +128,7 @@ class Listener:
         grace: float = 0.0,
         disconnect_revoked: bool = True,
         gauge: tuple[mmap, int] | None = None,
+        usages: bytes = b"",
     ) -> None:
         """Make a listener without CAs.
 
@@ -138,6 +139,7 @@ class Listener:
             grace: seconds past nextUpdate for which a list still counts.
             disconnect_revoked: whether live connections end when their certificate is revoked.
             gauge: a counter page and the index in it that counts its connections.
+            usages: what a client's extendedKeyUsage must name: OBJECT IDENTIFIERs, one behind the other.
         """
         self._world = world
         self._gauge = gauge
@@ -146,8 +148,18 @@ class Listener:
         if gauge is not None:
             page, index = gauge
             connections = ffi.cast("uint64_t *", ffi.from_buffer(page)) + index
+        self._usages = ffi.new("uint8_t[]", usages)  # C borrows them, as it does the page
         rules = ffi.new(
-            "gw_rules *", [check, on_unavailable, int(grace), int(disconnect_revoked), connections]
+            "gw_rules *",
+            [
+                check,
+                on_unavailable,
+                int(grace),
+                int(disconnect_revoked),
+                connections,
+                self._usages,
+                len(usages),
+            ],
         )
         pointer = lib.gw_listener_new(world.pointer, rules)
         self.pointer = owned(pointer, lib.gw_listener_free)

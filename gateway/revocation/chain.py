@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
-from gateway.config.values import one_line
+from gateway.config.values import one_line, parse_usage
 from gateway.names import describe
 from gateway.revocation.known import find_extension
 
@@ -42,7 +42,10 @@ def build_chain(
     if len(chain) > listener.verify_depth + _ENDS:
         return f"{len(chain) - _ENDS} CAs below the trusted one, and verify_depth is {listener.verify_depth}"
     usage = find_extension(leaf.extensions, x509.ExtendedKeyUsage)
-    allowed = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if usage is not None and not allowed & set(usage):
+    # As OpenSSL has it: anyExtendedKeyUsage does not stand for clientAuth.
+    if usage is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in set(usage):
         return f"not for TLS clients (extendedKeyUsage): {describe(leaf)}"
+    for name in listener.client_extended_key_usage:
+        if parse_usage(name) not in set(usage or ()):
+            return f"without {name} in extendedKeyUsage: {describe(leaf)}"
     return chain

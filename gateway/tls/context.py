@@ -77,6 +77,8 @@ class ServerContext:
     """None where every client is presented the same."""
     protocols: native.Protocols | None
     """What is selected from when a client offers protocols (RFC 7301); None where they are ignored."""
+    usages: bytes
+    """What a client's extendedKeyUsage must name: OBJECT IDENTIFIERs in DER, one behind the other."""
     partial_chains: bool
     """Whether each of the client CAs is a trust anchor, not only those that issued themselves."""
 
@@ -126,7 +128,14 @@ def make_context(
     if protocols is not None:
         for one in made.values():
             protocols.attach(one.address)
-    return ServerContext(tuple(made.values()), cas, names, protocols, listener.trust == "intermediate")
+    return ServerContext(
+        presenting=tuple(made.values()),
+        client_cas=cas,
+        names=names,
+        protocols=protocols,
+        usages=options.usages(listener),
+        partial_chains=listener.trust == "intermediate",
+    )
 
 
 def _without_certificate(listener: Listener, cas: Sequence[TrustedCa]) -> SSL.Context:
@@ -194,6 +203,7 @@ def enter_process(
         grace=grace,
         disconnect_revoked=disconnect_revoked,
         gauge=(counters, gauge),
+        usages=server.usages,
     )
     for ca in server.client_cas:
         # No list covers a trust anchor: a resumed session is looked up no further than a full handshake.
@@ -229,7 +239,13 @@ def learn_ca(listener: native.Listener, known: list[TrustedCa], certificate: x50
 
 
 def _session_id_context(listener: Listener, cas: Sequence[x509.Certificate]) -> bytes:
-    rules = (listener.name, listener.verify, listener.trust, listener.verify_depth)
+    rules = (
+        listener.name,
+        listener.verify,
+        listener.trust,
+        listener.verify_depth,
+        listener.client_extended_key_usage,
+    )
     digest = hashlib.sha256(repr(rules).encode())
     for certificate in cas:
         digest.update(certificate.public_bytes(Encoding.DER))

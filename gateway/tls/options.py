@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509StoreFlags
 
+from gateway import der
 from gateway.config.rules import RuleError
-from gateway.config.values import did_you_mean, show
+from gateway.config.values import did_you_mean, parse_usage, show
 from gateway.errors import ConfigError
 from gateway.tls import openssl
 
@@ -72,6 +74,13 @@ def apply(context: SSL.Context, listener: Listener) -> None:
     _refuse_unknown("ciphersuites", "a cipher suite of TLS 1.3", listener.ciphersuites, _TLS13_CIPHERSUITES)
     context.set_tls13_ciphersuites(":".join(listener.ciphersuites).encode())
     _set_groups(context, listener.groups)
+
+
+def usages(listener: Listener) -> bytes:
+    """What the listener asks of extendedKeyUsage (RFC 5280, section 4.2.1.12), as it stands there."""
+    wanted = [parse_usage(name) for name in listener.client_extended_key_usage]
+    extension = x509.ExtendedKeyUsage(wanted).public_bytes() if wanted else der.encode(der.SEQUENCE)
+    return extension[der.read(extension).content]
 
 
 def _refuse_unknown(key: str, what: str, names: Sequence[str], known: Collection[str]) -> None:

@@ -110,6 +110,7 @@ def configs(draw: st.DrawFn) -> Config:
             ciphersuites=draw(NAMES),
             groups=draw(NAMES),
             trust=draw(st.sampled_from(["ca", "intermediate"])),
+            client_extended_key_usage=draw(st.sampled_from([(), ("clientAuth", "1.2.3.4")])),
             client_ca_names=draw(st.booleans()),
             verify_depth=draw(st.integers(0, 100)),
             alpn=draw(st.sampled_from([(), ("mqtt",), ("x-amzn-mqtt-ca", "mqtt")])),

@@ -221,6 +221,17 @@ CASES = [
         )
         for value, got in [('""', '""'), ('"a b"', '"a b"'), ("1", "1")]
     ),
+    *(
+        (
+            changed(NAME, f'{NAME}\nclient_extended_key_usage = ["clientAuth", "{value}"]'),
+            (
+                'listeners[0].client_extended_key_usage[1]: expected "clientAuth", "serverAuth", '
+                '"codeSigning", "emailProtection", "timeStamping", "OCSPSigning" or an OID such as '
+                f'"1.3.6.1.5.5.7.3.2", got "{value}"'
+            ),
+        )
+        for value in ("clientauth", "", "1", "3.4", "1.2.x")
+    ),
     # numbers
     (
         changed(NAME, f"{NAME}\nverify_depth = -1"),

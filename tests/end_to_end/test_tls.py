@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.authority import Authority, Revoked
 from tests.end_to_end.clients import Echo
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 # Of the CA below the root, and no list of the root itself.
 SUB_LIST = '\nrevocation = {{ crl_urls = ["file://{here}/sub.crl"], follow_distribution_points = false }}'
+
+# A usage of our own.
+FLEET = "1.3.6.1.4.1.55555.1"
 
 # Listeners by name: the keys that make each differ from the defaults.
 LISTENERS = {
@@ -32,6 +37,11 @@ LISTENERS = {
     "no_names": "client_ca_names = false",
     "depth_0": "verify_depth = 0",
     "depth_1": "verify_depth = 1",
+    "needs_client_auth": 'client_extended_key_usage = ["clientAuth"]',
+    "needs_both": f'client_extended_key_usage = ["{FLEET}", "clientAuth"]',
+    "needs_it_with_list": (
+        'client_extended_key_usage = ["clientAuth"]\nclient_ca = "sub.pem"\ntrust = "intermediate"' + SUB_LIST
+    ),
     "rootless": 'client_ca = "sub.pem"',
     "partial": 'client_ca = "sub.pem"\ntrust = "intermediate"',
     "partial_with_list": 'client_ca = "sub.pem"\ntrust = "intermediate"' + SUB_LIST,
@@ -113,6 +123,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root.issue("device").write(directory, "device")
     sub.issue("below-sub").write(directory, "below-sub")
     low.issue("below-low").write(directory, "below-low")
+    root.issue("no-usage", usages=()).write(directory, "no-usage")
+    sub.issue("no-usage", usages=()).write(directory, "sub-no-usage")
+    usages = {
+        "of-fleet": [ExtendedKeyUsageOID.CLIENT_AUTH, x509.ObjectIdentifier(FLEET)],
+        "nearly-of-fleet": [ExtendedKeyUsageOID.CLIENT_AUTH, x509.ObjectIdentifier(f"{FLEET}.1")],
+        "any-usage": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE],
+        "server-alone": [ExtendedKeyUsageOID.SERVER_AUTH],
+    }
+    for name, listed in usages.items():
+        root.issue(name, usages=listed).write(directory, name)
     ports = {name: free_port() for name in LISTENERS}
     echo = Echo()
     config = directory / "gateway.toml"
@@ -264,6 +284,31 @@ def test_a_chain_may_be_as_long_as_verify_depth_says(
     said = house.ask(listener, "-tls1_2", client=client)
     assert (OVER in said) == let_in
     assert ("unknown ca" in said) == (not let_in)
+
+
+@pytest.mark.parametrize(
+    ("listener", "client", "let_in"),
+    [
+        ("default", "no-usage", True),
+        ("default", "server-alone", False),
+        ("default", "any-usage", False),
+        ("needs_client_auth", "device", True),
+        ("needs_client_auth", "no-usage", False),
+        ("needs_it_with_list", "below-sub", True),
+        ("needs_it_with_list", "sub-no-usage", False),
+        ("partial_with_list", "sub-no-usage", True),
+        ("needs_both", "of-fleet", True),
+        ("needs_both", "nearly-of-fleet", False),
+        ("needs_both", "device", False),
+    ],
+)
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_client_has_the_usages_that_are_asked_for(
+    listener: str, client: str, let_in: bool, version: str, house: House
+) -> None:
+    said = house.stay(listener, version, client=client, until=ECHOED)
+    assert (ECHOED in said) == let_in
+    assert ("unsupported certificate" in said) == (not let_in)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_a_session_belongs_to_a_listener_its_rule_and_its_cas() -> None:
         _session_id_context(listener("external", verify="optional"), [CA.cert]),
         _session_id_context(listener("external", verify_depth=0), [CA.cert]),
         _session_id_context(listener("external", trust="intermediate"), [CA.cert]),
+        _session_id_context(listener("external", client_extended_key_usage=("clientAuth",)), [CA.cert]),
         _session_id_context(listener("external"), [CA.cert, OTHER_CA.cert]),
         _session_id_context(listener("external"), [OTHER_CA.cert]),
         _session_id_context(listener("external"), []),
