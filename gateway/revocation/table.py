@@ -19,7 +19,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import der
-from gateway.errors import CrlError, TableError
+from gateway.errors import CrlError, GatewayError, TableError
 from gateway.names import canonical_name
 from gateway.native import Table, TableMeta, VerdictKind, World, compile_table, sections
 from gateway.revocation.coverage import Coverage, Listed, Resolution, Stream, TableFile, resolve, stream_of
@@ -89,6 +89,8 @@ class Tables:
         self._observer = observer
         self._now = now
         self._lists: dict[Stream, Listed] = {}
+        self._new: dict[Stream, Listed] = {}
+        """Compiled, and to be in force next."""
         self._previous: dict[Stream, Listed] = {}
         self._local: dict[CanonicalName, TableFile] = {}
         self._retired: deque[tuple[float, Path]] = deque()
@@ -99,11 +101,15 @@ class Tables:
 
     def __len__(self) -> int:
         """How many lists there are, deltas too."""
-        return len(self._lists)
+        return len(self._latest)
 
     def lists(self) -> tuple[Listed, ...]:
         """The newest of each stream, deltas too."""
-        return tuple(self._lists.values())
+        return tuple(self._latest.values())
+
+    @property
+    def _latest(self) -> dict[Stream, Listed]:
+        return {**self._lists, **self._new}
 
     def revoked(self, certificate: x509.Certificate, issuer: IssuerId) -> bool:
         """Whether a list in force revokes a certificate of `issuer`; without one, no. From any thread."""
@@ -117,12 +123,15 @@ class Tables:
         Raises:
             CrlError: it is older.
         """
-        current = self._lists.get(self._stream(crl))
+        current = self._latest.get(self._stream(crl))
         if current is not None:
             check_succession(crl, current, now=int(self._now()))
 
     async def install(self, crl: VerifiedCrl) -> int:
         """Put a verified list in force; the number of its entries.
+
+        Those that arrive together come into force together: what all lists say is
+        worked out from all of them, and told to the workers, once for each change.
 
         Raises:
             CrlError: it is older than the one in force, or an entry of it cannot be used.
@@ -132,22 +141,27 @@ class Tables:
         # has to be held against the first.
         async with self._lock:
             stream = self._stream(crl)
-            current = self._lists.get(stream)
+            current = self._latest.get(stream)
             succession = Succession.NEWER
             if current is not None:
                 succession = check_succession(crl, current, now=int(self._now()))
-                if succession is Succession.SAME:
-                    return current.entries
-            one = await trio.to_thread.run_sync(self._materialise, crl)
-            if self._batched:
-                self._lists[stream] = one
+            if current is not None and succession is Succession.SAME:
+                one = current
             else:
-                await self._put_in_force({**self._lists, stream: one})
-            if current is not None:
-                # One generation back stays: a worker may be about to open it.
-                self._previous[stream] = current
-            self._observer.in_force(one, current, succession)
-            await trio.to_thread.run_sync(self._sweep, [*_paths(one), *(_paths(current) if current else ())])
+                one = self._new[stream] = await trio.to_thread.run_sync(self._materialise, crl)
+        # The lock is fair: whoever waits for it now has its list compiled before this gets it again.
+        async with self._lock:
+            if not self._batched and self._new.get(stream) is one:
+                try:
+                    await self._put_in_force(self._latest)
+                except GatewayError:
+                    # The others try again without it.
+                    del self._new[stream]
+                    raise
+            if one is not current:
+                self._observer.in_force(one, current, succession)
+                paths = [*_paths(one), *(_paths(current) if current else ())]
+                await trio.to_thread.run_sync(self._sweep, paths)
             return one.entries
 
     @asynccontextmanager
@@ -165,14 +179,14 @@ class Tables:
         async with self._lock:
             self.authorities = authorities
             lists: dict[Stream, Listed] = {}
-            for one in sorted(self._lists.values(), key=lambda one: one.this_update):
+            for one in sorted(self._latest.values(), key=lambda one: one.this_update):
                 lists[stream_of(one.issuer, one.scope, one.base, authorities)] = one
             await self._put_in_force(lists)
 
     async def look_again(self) -> None:
         """Ask again whose signatures count: certificates expire by themselves."""
         async with self._lock:
-            await self._put_in_force(self._lists)
+            await self._put_in_force(self._latest)
 
     async def revoke_locally(self, *several: Mapping[bytes, bytes]) -> None:
         """Replace what is revoked without a list: by the issuer's Name (DER), entries of it.
@@ -188,7 +202,7 @@ class Tables:
             new, before = await trio.to_thread.run_sync(self._compile_local, grouped), self._local
             retired = new
             try:
-                await self._put_in_force(self._lists, new)
+                await self._put_in_force(self._latest, new)
                 retired = before
             finally:
                 now = trio.current_time()
@@ -219,7 +233,10 @@ class Tables:
     ) -> None:
         local = self._local if local is None else local
         resolution = await trio.to_thread.run_sync(self._resolve, lists, local)
+        # One generation back stays: a worker may be about to open it.
+        self._previous |= {stream: self._lists[stream] for stream in self._new if stream in self._lists}
         self._lists, self._local = lists, local
+        self._new = {}
         for stream, reason in resolution.left_out.items():
             if stream not in self._left_out:
                 self._observer.left_out(stream, reason)
@@ -247,7 +264,7 @@ class Tables:
         return stream_of(crl.issuer, crl.scope, crl.base, self.authorities)
 
     def _kept(self) -> set[Path]:
-        lists = (*self._lists.values(), *self._previous.values())
+        lists = (*self._lists.values(), *self._new.values(), *self._previous.values())
         return {path for one in lists for path in _paths(one)} | {file.path for file in self._local.values()}
 
     def _sweep(self, paths: Sequence[Path]) -> None:

@@ -105,6 +105,12 @@ def gone(connection: ssl.SSLSocket) -> bool:
     return connection.recv(1) == b""
 
 
+def stays_out(house: House, context: ssl.SSLContext) -> None:
+    """The other worker may hear of it a moment later than the one that has closed the connection."""
+    until(lambda: not house.gets_in(context), "both workers to refuse it")
+    assert not any(house.gets_in(context) for _ in range(4))
+
+
 def test_a_ca_that_a_client_brings_along_is_learnt_with_its_list_and_stays_known(house: House) -> None:
     sub = house.root.intermediate("Plant CA", crl_urls=[house.url("root")])
     house.publish("plant", sub)
@@ -141,7 +147,7 @@ def test_when_the_ca_is_revoked_every_connection_below_it_goes_and_others_stay(h
         gateway.wait_for("client disconnected", "depth=1", count=3)
         for connection in connections:
             connection.close()
-        assert not house.gets_in(contexts[0])
+        stays_out(house, contexts[0])
 
 
 def freshest(url: str) -> x509.FreshestCRL:
@@ -162,7 +168,7 @@ def test_a_delta_is_found_through_the_list_that_it_changes(house: House) -> None
         with house.client(context) as connection:
             house.publish("delta", house.root, device.cert.serial_number, number=3, extensions=DELTA)
             assert gone(connection)
-        assert not house.gets_in(context)
+        stays_out(house, context)
 
 
 def test_a_delta_is_found_through_a_client_that_its_list_covers(house: House) -> None:
@@ -172,7 +178,7 @@ def test_a_delta_is_found_through_a_client_that_its_list_covers(house: House) ->
     with house.gateway() as gateway, house.client(context) as connection:
         assert gone(connection)
         gateway.wait_for("list in force", "delta_of=1")
-        assert not house.gets_in(context)
+        stays_out(house, context)
         assert not gateway.lines("no_list")
 
 

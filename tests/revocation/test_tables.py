@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from cryptography import x509
 
-from gateway.errors import CrlError, StoreError, TableError
+from gateway.errors import CrlError, GatewayError, StoreError, TableError
 from gateway.names import issuer_id
 from gateway.native import Table
+from gateway.revocation import coverage
 from gateway.revocation import table as table_module
 from gateway.revocation.authorities import Authorities
 from gateway.revocation.crl import Succession, VerifiedCrl, verify_crl
 from gateway.revocation.table import Tables
 from gateway.store import StateStore
-from tests.authority import NOW, Authority, Revoked, tlv
+from tests.authority import NOW, Authority, Revoked, extension, tlv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -302,6 +304,88 @@ async def test_what_could_not_be_put_in_force_is_not_put_in_force_later(
     await trio.sleep(table_module._LINGER)
     await process.tables.revoke_locally({NAME: entry(5)})
     assert process.files() == kept | set(process.paths)
+
+
+def shards(count: int, number: int = 1) -> list[VerifiedCrl]:
+    """Lists of one CA for as many distribution points."""
+    made = []
+    for shard in range(count):
+        point = x509.IssuingDistributionPoint(
+            full_name=[x509.UniformResourceIdentifier(f"http://crl.example/{shard}")],
+            relative_name=None,
+            only_contains_user_certs=False,
+            only_contains_ca_certs=False,
+            only_some_reasons=None,
+            indirect_crl=False,
+            only_contains_attribute_certs=False,
+        )
+        der = CA.crl([Revoked(shard)], number=number, extensions=extension(point, critical=True))
+        made.append(verify_crl(der, TRUSTED, now=NOW))
+    return made
+
+
+async def install_together(process: Process, lists: Sequence[VerifiedCrl]) -> list[GatewayError]:
+    """Returns what was raised, for however many."""
+    failures: list[GatewayError] = []
+
+    async def install(one: VerifiedCrl) -> None:
+        try:
+            await process.tables.install(one)
+        except GatewayError as exc:
+            failures.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for one in lists:
+            nursery.start_soon(install, one)
+    return failures
+
+
+async def test_lists_that_arrive_together_come_into_force_together(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for number in (1, 2):
+        process.told.clear()
+        assert await install_together(process, shards(20, number)) == []
+        # In any order, all are there before one has to wait for what it says together with the others.
+        [coverages] = process.told
+        assert {serial for each in coverages for serial in serials(each.table.path)} == set(range(20))
+        assert [one.number for one in process.tables.lists()] == [number] * 20
+    assert len(process.came) == 40
+    # With the generation before, which a worker may be about to open.
+    assert process.files() == set(process.paths)
+
+
+async def test_of_those_that_arrive_together_the_newest_of_an_issuer_stays(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(1, number=1))
+    together = [crl(2, number=2), crl(3, number=3), crl(3, number=3)]
+    failures = await install_together(process, [*together, crl(2, number=2)])
+    assert [each.table.path for each in process.told[-1]] == [process.paths[-1]]
+    # Whatever the order, nothing older comes behind it.
+    assert all("rollback" in str(failure) for failure in failures)
+    assert serials(process.paths[-1]) == {3}
+    assert process.paths[0] in process.files()
+
+
+async def test_one_that_cannot_come_into_force_keeps_out_none_that_came_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process(tmp_path)
+
+    def resolve(lists: Iterable[Listed], *arguments: Any, **options: Any) -> Any:
+        lists = list(lists)
+        if any(one.number == 9 for one in lists):
+            raise TableError("no memory")
+        return coverage.resolve(lists, *arguments, **options)
+
+    monkeypatch.setattr(table_module, "resolve", resolve)
+    lists = [*shards(3), crl(5, ca=OTHER, number=9)]
+    while failures := await install_together(process, lists):
+        # Those that came before it may have to come once more, as a refresher does.
+        assert {str(failure) for failure in failures} == {"no memory"}
+        if len(process.tables) == 3:
+            break
+    assert [len(each) for each in process.told][-1] == 3
+    assert {one.number for one in process.tables.lists()} == {1}
 
 
 async def test_what_is_installed_in_a_batch_is_told_of_once_at_its_end(tmp_path: Path) -> None:
