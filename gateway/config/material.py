@@ -291,6 +291,8 @@ class _Files:
             found = serials.read(path, len(cas))
         except ConfigError as exc:
             raise ConfigError(f"{self.place(key)}: {exc}") from exc
+        if found.writable:
+            self.warn(key, path, f"everyone on this machine may revoke, and take back: chmod o-w {path}")
         known = {canonical_name(issuer_id(ca).name) for ca in cas}
         # Of each name once: the first line that has it.
         named = {line.issuer: line.number for line in reversed(found.lines) if line.issuer is not None}

@@ -45,6 +45,8 @@ class Raw(NamedTuple):
     identity: tuple[int, ...]
     changed_at: int
     """Seconds since 1970."""
+    writable: bool
+    """By everyone on the machine."""
     data: bytes
 
 
@@ -53,6 +55,7 @@ class SerialFile(NamedTuple):
 
     path: Path
     changed_at: int
+    writable: bool
     lines: tuple[Line, ...]
 
 
@@ -99,7 +102,7 @@ def load(path: Path, known: tuple[int, ...] | None = None) -> Raw | None:
         raise ConfigError(f"{one_line(str(path))}: cannot be read: {exc.strerror}") from exc
     if len(data) > _LONGEST:
         raise ConfigError(f"{one_line(str(path))}: expected at most {_LONGEST >> 20} MiB")
-    return Raw(identity, int(found.st_mtime), data)
+    return Raw(identity, int(found.st_mtime), bool(found.st_mode & stat.S_IWOTH), data)
 
 
 def read(path: Path, cas: int) -> SerialFile:
@@ -112,7 +115,7 @@ def read(path: Path, cas: int) -> SerialFile:
 def understand(path: Path, raw: Raw, cas: int) -> SerialFile:
     """Parse what was loaded. Raises ConfigError."""
     try:
-        return SerialFile(path, raw.changed_at, parse(raw.data, cas))
+        return SerialFile(path, raw.changed_at, raw.writable, parse(raw.data, cas))
     except ValueError as exc:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
 

@@ -520,3 +520,11 @@ def test_a_ca_beside_its_root_is_no_reason_for_a_warning(
 ) -> None:
     place.write("ca.pem", sub.pem + root.pem)
     assert place.load().warnings == ()
+
+
+def test_a_file_of_revoked_serials_that_anyone_may_write_is_a_warning(place: Place) -> None:
+    path = place.write("revoked.txt", b"5\n")
+    path.chmod(0o646)
+    place.revocation = Revocation(revoked_serials=path)
+    [warning] = place.load().warnings
+    assert "everyone on this machine may revoke, and take back: chmod o-w" in warning

@@ -137,7 +137,7 @@ def test_a_file_is_read_with_when_it_was_changed(tmp_path: Path) -> None:
     path = tmp_path / "revoked"
     path.write_text("5\n")
     os.utime(path, (1, 1_700_000_000))
-    assert read(path, 1) == SerialFile(path, 1_700_000_000, (Line(1, 5, None),))
+    assert read(path, 1) == SerialFile(path, 1_700_000_000, writable=False, lines=(Line(1, 5, None),))
 
 
 @pytest.mark.parametrize("change", ["appended", "replaced", "touched"])
