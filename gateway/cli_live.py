@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
+import msgspec
 from cryptography import x509
 
 from gateway import commands, names
@@ -30,6 +33,9 @@ def _certificate_options(command: click.decorators.FC) -> click.decorators.FC:
     serial = click.option("--serial", help="… and its serial number, in hexadecimal.")
     return cert(issuer(serial(command)))
 
+
+# Seconds between two looks of `status --watch`.
+_EVERY = 2.0
 
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
@@ -83,12 +89,62 @@ def refresh(path: Path | None, state_dir: Path | None, url: str | None) -> None:
 @click.command()
 @_gateway_options
 @_json
-def status(path: Path | None, state_dir: Path | None, *, as_json: bool) -> None:
-    """Tell how every source is, and how much is revoked here."""
-    _tell(commands.ask(_state_dir(path, state_dir), commands.Status()), as_json=as_json)
+@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+def status(path: Path | None, state_dir: Path | None, *, as_json: bool, watch: bool) -> None:
+    """Tell how the gateway is: whether it is ready, its clients, lists, staples and certificates."""
+    directory = _state_dir(path, state_dir)
+    if watch:
+        _watch(directory, as_json=as_json)
+    else:
+        _tell(commands.ask(directory, commands.Status()), as_json=as_json)
 
 
 COMMANDS = (revoke, unrevoke, revoked, refresh, status)
+
+
+class _Seen(msgspec.Struct):
+    """What two looks at the status are compared by."""
+
+    now: float
+    totals: dict[str, int]
+
+
+def _watch(directory: Path, *, as_json: bool) -> None:
+    """Tell it again and again, with rates; a control process that is being started again is waited for."""
+    before: _Seen | None = None
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                answer = commands.ask(directory, commands.Status())
+                lines = [answer.data.decode()] if as_json else list(answer.lines)
+                seen = msgspec.json.decode(answer.data, type=_Seen)
+                if before is not None and not as_json:
+                    lines.insert(1, _rates(before, seen))
+                before = seen
+            except GatewayError as exc:
+                if before is None:
+                    raise
+                lines = [f"tls-gateway: {exc}"]
+            if not as_json:
+                click.clear()
+            for line in lines:
+                click.echo(line if as_json else one_line(line))
+            time.sleep(_EVERY)
+
+
+def _rates(before: _Seen, after: _Seen) -> str:
+    seconds = max(0.001, after.now - before.now)
+
+    def rate(*names: str) -> float:
+        # A gateway that was started again counts from 0.
+        return max(0, sum(after.totals[name] - before.totals[name] for name in names)) / seconds
+
+    refused = rate("refused_revoked", "refused_no_list", "refused_stale")
+    kib = [rate(name) / 1024 for name in ("bytes_in", "bytes_out")]
+    return (
+        f"per second: {rate('handshakes'):.1f} handshakes, {refused:.1f} refused, "
+        f"{kib[0]:.1f} KiB in, {kib[1]:.1f} KiB out"
+    )
 
 
 def _tell(answer: commands.Answer, *, as_json: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway import commands, names, publish
 from gateway.cli import main
 from gateway.commands import Answer, Command, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.errors import GatewayError
 from tests.authority import Authority
+from tests.statuses import a_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,3 +147,63 @@ def test_which_gateway_has_to_be_said(files: Path) -> None:
     result = run("revoke", "--cert", files / "leaf.pem")
     assert "expected --config or --state-dir" in result.stderr
     assert result.exit_code == 1
+
+
+def answer(at: float, handshakes: int, refused: int = 0) -> Answer:
+    """Of a gateway that has counted this at that time."""
+    totals = dict.fromkeys(a_status().totals, 0) | {"handshakes": handshakes, "refused_stale": refused}
+    status = a_status(now=at, totals=totals)
+    return Answer(ok=True, lines=("ready\x1b[0m", "more"), data=msgspec.json.encode(status))
+
+
+def watched(
+    monkeypatch: pytest.MonkeyPatch, *answers: Answer | GatewayError, option: str = "--watch"
+) -> Result:
+    """`status --watch` that is interrupted after these."""
+    coming = list(answers)
+
+    def ask(_directory: Path, _command: Command) -> Answer:
+        one = coming.pop(0)
+        if isinstance(one, GatewayError):
+            raise one
+        return one
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 2.0
+        if not coming:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "ask", ask)
+    monkeypatch.setattr(time, "sleep", sleep)
+    return run("status", "--watch", option, "--state-dir", "state")
+
+
+def test_status_is_watched_until_it_is_interrupted_with_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = watched(monkeypatch, answer(10.0, 100), answer(14.0, 300, 2), answer(16.0, 0))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "ready\\x1b[0m",
+        "more",
+        "ready\\x1b[0m",
+        "per second: 50.0 handshakes, 0.5 refused, 0.0 KiB in, 0.0 KiB out",
+        "more",
+        "ready\\x1b[0m",
+        "per second: 0.0 handshakes, 0.0 refused, 0.0 KiB in, 0.0 KiB out",
+        "more",
+    ]
+
+
+def test_watching_goes_on_when_the_gateway_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = watched(monkeypatch, answer(10.0, 100), GatewayError("nobody is there"), answer(14.0, 100))
+    assert "tls-gateway: nobody is there" in result.stdout
+    assert result.stdout.count("more") == 2
+
+
+def test_who_watches_a_gateway_that_was_never_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = watched(monkeypatch, GatewayError("nobody is there"))
+    assert (result.exit_code, result.stderr) == (1, "tls-gateway: nobody is there\n")
+
+
+def test_machines_watch_a_line_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = watched(monkeypatch, answer(10.0, 1), answer(12.0, 2), option="--json")
+    assert [json.loads(line)["now"] for line in result.stdout.splitlines()] == [10.0, 12.0]

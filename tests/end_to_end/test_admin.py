@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.admin.browser import chromium
 from tests.end_to_end.clients import Echo, client
 from tests.end_to_end.parts import Gateway, OpensslCa, Web, accepts, free_port, refused, until
 from tests.end_to_end.test_processes import configure
@@ -149,6 +150,26 @@ def test_a_foreign_page_changes_nothing(tmp_path: Path, ca: OpensslCa, web: Web,
             assert browser.post("/refresh").status_code == 403
             assert browser.get("/status", headers={"Host": "evil.example"}).status_code == 421
             assert browser.get("/status").status_code == 200
+
+
+def test_a_client_is_revoked_on_the_page_and_cut_off(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    with running(tmp_path, ca, web, echo) as (gateway, asking), chromium() as browser:
+        browser.open(str(asking.base_url), TOKEN)
+        assert browser.text("#ready") == "Ready"
+        assert browser.text("#lists .name") == f"{web.url}/ca.crl"
+        with client(gateway.port, ca) as live:
+            browser.one("#search summary").click()
+            browser.run(
+                "document.querySelector('textarea').value = arguments[0]", ca.cert("device").read_text()
+            )
+            browser.one("#revoke").click()
+            browser.one("#confirm-yes").click()
+            assert live.recv(1) == b""
+        browser.until(lambda: browser.all("#found .bad") and browser.all("#revoked li"))
+        browser.until(lambda: "while connected" in browser.text("#refusals"))
+        assert browser.complaints() == []
 
 
 def test_without_its_list_it_is_not_ready_and_says_why(
