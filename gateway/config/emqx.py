@@ -20,12 +20,15 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
+from gateway.config import emqx_tls
 from gateway.config.emqx_keys import GLOBAL_KEYS, LISTENER_KEYS, collapsed, meant
 from gateway.config.values import one_line, show
 from gateway.errors import ConfigError
 
 _SWITCH = {"on": True, "true": True, "off": False, "false": False}
 _TLS_VERSIONS = {"tlsv1.3": "1.3", "tlsv1.2": "1.2"}
+_PARTIAL_CHAIN = ("false", "true", "cacert_from_cacertfile", "two_cacerts_from_cacertfile")
+_LONGEST_NUMBER = 10
 _OLD_TLS_VERSIONS = ("tlsv1.1", "tlsv1")
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - replaced, not bound
 
@@ -180,6 +183,8 @@ class _Listener:
         self._plain()
         self._verify()
         self._tls_versions()
+        self._suites()
+        self._clients()
         self._revocation()
         self._stapling()
         self._upstream()
@@ -232,6 +237,54 @@ class _Listener:
         if dropped:
             self.reader.warn(entry, f"{' and '.join(dropped)} not offered: RFC 8996 forbids them")
         self.table["tls_versions"] = versions
+
+    def _suites(self) -> None:
+        entry = self._take("ciphers")
+        if entry is not None:
+            found = emqx_tls.suites(_listed(entry.value))
+            if not found.ciphers and not found.ciphersuites:
+                self.reader.fail(entry, "expected a suite with ECDHE or of TLS 1.3 among the ciphers")
+            self.table |= {"ciphers": found.ciphers} if found.ciphers else {}
+            self.table |= {"ciphersuites": found.ciphersuites} if found.ciphersuites else {}
+            self._not_offered(entry, found.dropped)
+        entry = self._take("eccs")
+        if entry is not None:
+            groups, dropped = emqx_tls.groups(_listed(entry.value))
+            if not groups:
+                self.reader.fail(entry, "expected a curve such as secp256r1 or x25519 among them")
+            self.table["groups"] = groups
+            self._not_offered(entry, dropped)
+        order = self._take("honor_cipher_order")
+        if order is not None and not self.reader.switch(order):
+            self.reader.warn(order, "has no effect: the order of the ciphers is always the listener's")
+        # On or off, there is no renegotiation.
+        self.reader.switch(self._take("secure_renegotiate"))
+        sessions = self.reader.switch(self._take("reuse_sessions"))
+        if sessions is not None:
+            self.table["session_tickets"] = sessions
+
+    def _not_offered(self, entry: Entry, names: list[str]) -> None:
+        if names:
+            self.reader.warn(entry, f"not offered: {', '.join(map(one_line, names))}")
+
+    def _clients(self) -> None:
+        """What is asked of a client's chain beyond `verify`."""
+        partial = self._take("partial_chain")
+        if partial is not None and partial.value not in _PARTIAL_CHAIN:
+            self.reader.fail(partial, f"expected one of {', '.join(_PARTIAL_CHAIN)}")
+        if partial is not None and partial.value != "false":
+            self.table["trust"] = "intermediate"
+            self.reader.warn(
+                partial, "every CA in cacertfile is a trust anchor here, not its last ones alone"
+            )
+        depth = self._take("depth")
+        if depth is not None:
+            # What is no number stays text, and the conversion says what it expected.
+            number = depth.value.isascii() and depth.value.isdigit() and len(depth.value) < _LONGEST_NUMBER
+            self.table["verify_depth"] = int(depth.value) if number else depth.value
+        usages = self._take("verify_peer_ext_key_usage")
+        if usages is not None and usages.value != "undefined":
+            self.table["client_extended_key_usage"] = emqx_tls.usages(_listed(usages.value))
 
     def _revocation(self) -> None:
         check = self._take("enable_crl_check")

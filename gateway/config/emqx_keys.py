@@ -10,7 +10,15 @@ LISTENER_KEYS = {
     "cacertfile": "client_ca",
     "verify": "verify",
     "fail_if_no_peer_cert": "verify",
+    "partial_chain": "trust",
+    "depth": "verify_depth",
+    "verify_peer_ext_key_usage": "client_extended_key_usage",
     "tls_versions": "tls_versions",
+    "ciphers": "ciphers",
+    "honor_cipher_order": "ciphers",
+    "secure_renegotiate": "ciphers",
+    "eccs": "groups",
+    "reuse_sessions": "session_tickets",
     "handshake_timeout": "handshake_timeout",
     "max_connections": "max_connections",
     "max_conn_rate": "max_conn_rate",
@@ -33,11 +41,11 @@ GLOBAL_KEYS = {
 
 # Keys that EMQX has behind `listener.ssl.NAME.` and we do not: no misspellings of ours.
 _BROKER_KEYS = frozenset(
-    "access acceptors active_n backlog buffer ciphers depth dhfile eccs enable_tracing gc_after_handshake"  # noqa: SIM905 - as a list it fills a screen
-    " high_watermark honor_cipher_order key_password nodelay partial_chain peer_cert_as_clientid"
+    "access acceptors active_n backlog buffer dhfile enable_tracing gc_after_handshake"  # noqa: SIM905 - as a list it fills a screen
+    " high_watermark key_password nodelay peer_cert_as_clientid"
     " peer_cert_as_username proxy_address_header proxy_port_header proxy_protocol_timeout psk_ciphers"
-    " rate_limit recbuf reuse_sessions reuseaddr secure_renegotiate send_timeout send_timeout_close sndbuf"
-    " tune_buffer user_lookup_fun verify_peer_ext_key_usage zone".split()
+    " rate_limit recbuf reuseaddr send_timeout send_timeout_close sndbuf"
+    " tune_buffer user_lookup_fun zone".split()
 )
 _HEADS = ("listener.ssl", "listener.tcp", "listener.wss", "listener.ws")
 _CLOSE = 0.8

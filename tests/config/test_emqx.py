@@ -221,6 +221,48 @@ def test_numbers_and_durations_go_over(listener_of: Callable[[str], Listener]) -
     assert listener.stapling.refresh_interval == Duration(7200)
 
 
+def test_tls_options_go_over(listener_of: Callable[[str], Listener]) -> None:
+    prefix = "listener.ssl.external"
+    listener = listener_of(
+        f"{SMALL}{prefix}.ciphers = TLS_AES_256_GCM_SHA384, ECDHE-RSA-AES256-GCM-SHA384\n"
+        f"{prefix}.eccs = x25519, secp521r1\n{prefix}.honor_cipher_order = on\n"
+        f"{prefix}.secure_renegotiate = off\n{prefix}.reuse_sessions = off\n{prefix}.depth = 3\n"
+        f"{prefix}.verify_peer_ext_key_usage = clientAuth, ocspSigning, OID:1.3.6.1.4.1.55555.1\n"
+    )
+    assert listener.ciphers == ("ECDHE-RSA-AES256-GCM-SHA384",)
+    assert listener.ciphersuites == ("TLS_AES_256_GCM_SHA384",)
+    assert listener.groups == ("X25519", "P-521")
+    assert not listener.session_tickets
+    assert listener.verify_depth == 3
+    assert listener.client_extended_key_usage == ("clientAuth", "OCSPSigning", "1.3.6.1.4.1.55555.1")
+
+
+def test_suites_of_one_version_alone_leave_the_others_defaults(
+    listener_of: Callable[[str], Listener],
+) -> None:
+    old = listener_of(f"{SMALL}listener.ssl.external.ciphers = ECDHE-RSA-AES256-GCM-SHA384\n")
+    new = listener_of(f"{SMALL}listener.ssl.external.ciphers = TLS_AES_256_GCM_SHA384\n")
+    default = listener_of(SMALL)
+    assert (old.ciphersuites, new.ciphers) == (default.ciphersuites, default.ciphers)
+
+
+@pytest.mark.parametrize(
+    ("value", "trust"),
+    [
+        ("false", "ca"),
+        ("true", "intermediate"),
+        ("cacert_from_cacertfile", "intermediate"),
+        ("two_cacerts_from_cacertfile", "intermediate"),
+    ],
+)
+def test_partial_chains_are_a_matter_of_trust(value: str, trust: str, written: Callable[[str], Path]) -> None:
+    loaded = load(written(f"{SMALL}listener.ssl.external.partial_chain = {value}\n"))
+    assert loaded.config.listeners[0].trust == trust
+    told = "every CA in cacertfile is a trust anchor here, not its last ones alone"
+    expected = [] if trust == "ca" else [f"listener.ssl.external.partial_chain (line 6): {told}"]
+    assert loaded.warnings == expected
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -269,14 +311,14 @@ def test_all_keys_without_a_counterpart_are_named_in_one_warning(written: Callab
         + "listener.tcp.external.acceptors = 8\nlistener.tcp.internal = 127.0.0.1:11883\n"
         + "".join(f"listener.ws.external.option_{n} = 1\n" for n in range(4))
         + "listener.ssl.external.acceptors = 16\nlistener.ssl.external.access.1 = allow all\n"
-        + "listener.ssl.external.ciphers = A\nlistener.ssl.external.depth = 1\nallow_anonymous = true\n"
+        + "listener.ssl.external.dhfile = A\nlistener.ssl.external.backlog = 1\nallow_anonymous = true\n"
     )
     assert load(written(text)).warnings == [
         (
             "ignored, no counterpart here: mqtt.* (12 keys), node.name, node.cookie, log.dir, "
             "listener.tcp.external.acceptors, listener.tcp.internal, listener.ws.* (4 keys), "
-            "listener.ssl.external.acceptors, listener.ssl.external.access.1, listener.ssl.external.ciphers, "
-            "listener.ssl.external.depth, allow_anonymous"
+            "listener.ssl.external.acceptors, listener.ssl.external.access.1, listener.ssl.external.dhfile, "
+            "listener.ssl.external.backlog, allow_anonymous"
         )
     ]
 
@@ -284,6 +326,21 @@ def test_all_keys_without_a_counterpart_are_named_in_one_warning(written: Callab
 @pytest.mark.parametrize(
     ("lines", "warning"),
     [
+        (
+            "listener.ssl.external.ciphers = ECDHE-RSA-AES128-GCM-SHA256,DHE-DSS-AES256-SHA,AES128-SHA",
+            "listener.ssl.external.ciphers (line 6): not offered: DHE-DSS-AES256-SHA, AES128-SHA",
+        ),
+        (
+            "listener.ssl.external.eccs = sect571r1,secp256r1",
+            "listener.ssl.external.eccs (line 6): not offered: sect571r1",
+        ),
+        (
+            "listener.ssl.external.honor_cipher_order = off",
+            (
+                "listener.ssl.external.honor_cipher_order (line 6): has no effect: the order of the "
+                "ciphers is always the listener's"
+            ),
+        ),
         (
             "listener.ssl.external.tls_versions = tlsv1.3,tlsv1.2,tlsv1.1,tlsv1",
             (
@@ -352,6 +409,30 @@ CASES = [
             ("proxy_protocol", "on", 'the PROXY protocol is not supported yet, got "on"'),
             ("tls_versions", "tlsv1.4", 'expected versions out of tlsv1.3 and tlsv1.2, got "tlsv1.4"'),
             ("tls_versions", "tlsv1.1", 'expected tlsv1.3 or tlsv1.2 among the versions, got "tlsv1.1"'),
+            (
+                "ciphers",
+                "AES128-SHA",
+                'expected a suite with ECDHE or of TLS 1.3 among the ciphers, got "AES128-SHA"',
+            ),
+            ("eccs", "sect571r1", 'expected a curve such as secp256r1 or x25519 among them, got "sect571r1"'),
+            ("honor_cipher_order", "yes", 'expected on, off, true or false, got "yes"'),
+            ("secure_renegotiate", "1", 'expected on, off, true or false, got "1"'),
+            ("reuse_sessions", "1", 'expected on, off, true or false, got "1"'),
+            (
+                "partial_chain",
+                "two",
+                'expected one of false, true, cacert_from_cacertfile, two_cacerts_from_cacertfile, got "two"',
+            ),
+            ("depth", "101", "expected a whole number from 0 to 100, got 101"),
+            ("depth", "-1", 'expected a whole number from 0 to 100, got "-1"'),
+            (
+                "verify_peer_ext_key_usage",
+                "clientAuth,OID:x",
+                (
+                    'expected "clientAuth", "serverAuth", "codeSigning", "emailProtection", "timeStamping", '
+                    '"OCSPSigning" or an OID such as "1.3.6.1.5.5.7.3.2", got "x"'
+                ),
+            ),
             ("max_connections", "many", 'expected a whole number of at least 1, got "many"'),
             ("max_connections", "0", "expected a whole number of at least 1, got 0"),
             ("max_conn_rate", "0", "expected a number above 0, got 0.0"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
+from gateway.config import emqx_tls
 from gateway.config.certificates import ServerCertificate
 from gateway.errors import ConfigError
 from gateway.tls import openssl, options
@@ -151,3 +152,28 @@ def test_every_suite_that_is_taken_is_one_that_openssl_would_speak(name: str) ->
 def test_a_session_resumes_where_tickets_are_on(version: int) -> None:
     assert resumes(context(), client_context(version))
     assert not resumes(context(session_tickets=False), client_context(version))
+
+
+ERLANG = [
+    *emqx_tls._CIPHERSUITES,
+    *(f"ECDHE-ECDSA-AES{bits}-CCM" for bits in (128, 256)),
+    *(
+        f"ECDHE-{kind}-{cipher}"
+        for kind in ("ECDSA", "RSA")
+        for cipher in (
+            *(f"AES128-{rest}" for rest in ("GCM-SHA256", "SHA256", "SHA")),
+            *(f"AES256-{rest}" for rest in ("GCM-SHA384", "SHA384", "SHA")),
+            "CHACHA20-POLY1305",
+        )
+    ),
+]
+
+
+def test_what_is_taken_of_emqxs_names_is_known_to_openssl() -> None:
+    """So that no such file is refused for a suite or a curve."""
+    found = emqx_tls.suites([*ERLANG, "AES128-SHA", "ECDHE-RSA-AES128-SHA384"])
+    assert found.dropped == ["AES128-SHA", "ECDHE-RSA-AES128-SHA384"]
+    groups, dropped = emqx_tls.groups([*emqx_tls._GROUPS, "sect571r1"])
+    assert dropped == ["sect571r1"]
+    every = listener(ciphers=found.ciphers, ciphersuites=found.ciphersuites, groups=groups)
+    options.check(every, str)
