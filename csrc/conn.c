@@ -118,6 +118,8 @@ void gw_free(void *memory) { free(memory); }
 
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
+void gw_conn_introduce(gw_conn *conn, const gw_peer *peer) { conn->peer = *peer; }
+
 int gw_conn_fd(const gw_conn *conn) { return conn->fd; }
 
 void *gw_conn_ssl(const gw_conn *conn) { return conn->ssl; }

@@ -35,7 +35,8 @@ enum {
   GW_HANDSHAKE_DONE,
   GW_HANDSHAKE_WANT_READ,
   GW_HANDSHAKE_WANT_WRITE,
-  GW_HANDSHAKE_TIMED_OUT /* of a front alone */
+  GW_HANDSHAKE_TIMED_OUT, /* of a front alone, like the next */
+  GW_HANDSHAKE_NOT_BEGUN
 };
 
 /* gw_conn_new makes the server side of a TLS connection on |fd| (connected,
@@ -60,8 +61,10 @@ void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
 uint8_t *gw_conn_leaf(const gw_conn *conn, size_t *length);
 void gw_free(void *memory);
 
-/* gw_conn_peer copies the client's address. */
+/* gw_conn_peer copies the client's address; gw_conn_introduce makes it another one, because who connected was not the
+ * client. */
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
+void gw_conn_introduce(gw_conn *conn, const gw_peer *peer);
 
 /* gw_conn_fd returns the client's socket, gw_conn_ssl the SSL object: the connection owns both; they are to be asked and
  * not changed, and not of one that was closed. */

@@ -27,6 +27,7 @@ struct gw_front {
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
   gw_broker *brokers;                   /* borrowed */
   size_t broker_count, turn;            /* none: clear clients are told of like the others */
+  int only_accepts;                     /* handshakes are the reader's */
   int shows;                            /* atomic; the next clear client is told of all the same */
 };
 
@@ -68,6 +69,8 @@ void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, si
   front->broker_count = count;
 }
 
+void gw_front_only_accept(gw_front *front) { front->only_accepts = 1; }
+
 int gw_front_fd(const gw_front *front) { return front->epoll; }
 
 gw_listener *gw_front_listener(const gw_front *front) { return front->listener; }
@@ -83,8 +86,8 @@ static void count_time(const gw_front *front, int result, int64_t ms) {
   count(front, GW_COUNT_HANDSHAKE_MS, (int)ms);
 }
 
-/* arrive takes |conn|, whose handshake has ended, out of the front. */
-static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
+/* arrive takes |conn|, whose handshake has ended or is the reader's, out of the front. Returns 1: |arrival| is filled. */
+static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
   int verdict = conn->verification.verdict.verdict;
   count_time(front, result, gw_now_ms() - conn->accepted_ms);
   arrival->conn = conn;
@@ -96,6 +99,7 @@ static void arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriv
   }
   gw_list_remove(&conn->node);
   (void)__atomic_fetch_sub(&front->count, 1, __ATOMIC_RELAXED);
+  return 1;
 }
 
 /* next_broker returns the one whose turn it is, or NULL where none has a share. */
@@ -148,7 +152,7 @@ static int advance(gw_front *front, gw_conn *conn, gw_arrival *arrival) {
     (void)gw_fail(&arrival->error, "cannot wait for the client: %m");
     result = GW_HANDSHAKE_FAILED;
   }
-  arrive(front, conn, result, arrival);
+  (void)arrive(front, conn, result, arrival);
   return !hand_over(front, arrival);
 }
 
@@ -215,6 +219,7 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
   gw_list_append(&front->conns, &conn->node);
   (void)__atomic_fetch_add(&front->count, 1, __ATOMIC_RELAXED);
   count(front, GW_COUNT_HANDSHAKING, 1);
+  if (front->only_accepts) return arrive(front, conn, GW_HANDSHAKE_NOT_BEGUN, arrival);
   /* The ClientHello is there already where the socket has TCP_DEFER_ACCEPT. */
   return advance(front, conn, arrival);
 }
@@ -238,7 +243,7 @@ int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int 
   pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
   while (ended < most && !gw_list_empty(&front->conns) && gw_front_patience(front) == 0) {
     count(front, GW_COUNT_TIMED_OUT, 1);
-    arrive(front, conn_of(front->conns.next), GW_HANDSHAKE_TIMED_OUT, &arrivals[ended++]);
+    ended += arrive(front, conn_of(front->conns.next), GW_HANDSHAKE_TIMED_OUT, &arrivals[ended]);
   }
   /* Who used the quota up has silenced the sockets: without another step nobody would look at who waits there. */
   int used_up = intake->accepted > 0 && intake->accepted >= intake->quota;

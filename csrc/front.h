@@ -35,6 +35,10 @@ typedef struct {
  * before gw_relay_serve. */
 void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
 
+/* gw_front_only_accept makes the front tell of every client as GW_HANDSHAKE_NOT_BEGUN, when it has come: another
+ * header goes before its handshake. To be called before gw_relay_serve. */
+void gw_front_only_accept(gw_front *front);
+
 /* gw_front_fd returns a descriptor, owned by the front, that is readable while gw_front_step has something to do. */
 int gw_front_fd(const gw_front *front);
 

@@ -183,7 +183,8 @@ enum {
   GW_HANDSHAKE_DONE,
   GW_HANDSHAKE_WANT_READ,
   GW_HANDSHAKE_WANT_WRITE,
-  GW_HANDSHAKE_TIMED_OUT
+  GW_HANDSHAKE_TIMED_OUT,
+  GW_HANDSHAKE_NOT_BEGUN
 };
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
@@ -194,6 +195,7 @@ typedef struct {
   ...;
 } gw_peer;
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
+void gw_conn_introduce(gw_conn *conn, const gw_peer *peer);
 int gw_conn_fd(const gw_conn *conn);
 void *gw_conn_ssl(const gw_conn *conn);
 void gw_conn_free(gw_conn *conn);
@@ -255,7 +257,7 @@ typedef struct {
   int code;
   gw_error error;
 } gw_arrival;
-enum { GW_DOOR_FULL = 5, GW_DOOR_STUCK };
+enum { GW_DOOR_FULL = 6, GW_DOOR_STUCK };
 int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival);
 void gw_relay_recheck(gw_relay *relay);
 size_t gw_relay_live(gw_relay *relay);
@@ -278,6 +280,7 @@ typedef struct {
   uint32_t credit;
 } gw_broker;
 void gw_front_show_one(gw_front *front);
+void gw_front_only_accept(gw_front *front);
 void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 

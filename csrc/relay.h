@@ -85,7 +85,7 @@ void gw_relay_stop_listening(gw_relay *relay);
 typedef struct {
   gw_conn *conn;         /* whose handshake has ended; the reader's, to be adopted or freed; NULL: no client at all */
   gw_listener *listener; /* where it came in; borrowed */
-  int result;            /* GW_HANDSHAKE_DONE, _FAILED, _TIMED_OUT; GW_DOOR_FULL, GW_DOOR_STUCK */
+  int result;            /* GW_HANDSHAKE_DONE, _FAILED, _TIMED_OUT, _NOT_BEGUN; GW_DOOR_FULL, GW_DOOR_STUCK */
   int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
   int code;              /* of GW_DOOR_STUCK: the errno of accept(2) */
   gw_error error;        /* of GW_HANDSHAKE_FAILED */
@@ -93,7 +93,7 @@ typedef struct {
 
 enum {
   /* The listener has all the connections it may have: from now on clients are turned away. */
-  GW_DOOR_FULL = GW_HANDSHAKE_TIMED_OUT + 1,
+  GW_DOOR_FULL = GW_HANDSHAKE_NOT_BEGUN + 1,
   /* accept(2) failed for a reason that is not a client's: there is a pause before the next. */
   GW_DOOR_STUCK
 };

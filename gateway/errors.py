@@ -54,5 +54,9 @@ class StoreError(GatewayError):
     """The state directory cannot be written; what was there stays."""
 
 
+class ProxyHeaderError(GatewayError):
+    """What came before the handshake is no PROXY protocol header that is believed."""
+
+
 class UpstreamError(GatewayError):
     """No broker could be reached."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import GatewayError, ProxyHeaderError, UpstreamError
+from gateway.introduction import begin
 from gateway.metrics import Counter
 from gateway.native import OnUnavailable, Step, VerdictKind
 from gateway.revocation import policy
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from gateway.introduction import Network
     from gateway.native import Arrival, Conn, Front, Listener, Relay
     from gateway.upstream import Upstream
+
+# Seconds between two warnings of headers that were refused.
+_QUIET = 60.0
 
 
 @dataclass(eq=False)
@@ -54,6 +59,10 @@ class Door:
     """What the broker is told of a client before its first byte."""
     identify: Callable[[Conn], bytes]
     """What a client is known by, where that chooses its broker."""
+    trusted: Sequence[Network] = ()
+    """Whose word counts on who the client is, where its handshake has not begun."""
+    quiet_until: float = 0.0
+    """When headers that were refused are a warning again, on the clock of the loop."""
 
 
 async def serve(door: Door, arrival: Arrival) -> None:
@@ -61,6 +70,11 @@ async def serve(door: Door, arrival: Arrival) -> None:
     conn = arrival.conn
     door.count(Counter.HANDSHAKING, 1)
     try:
+        if arrival.outcome is Step.NOT_BEGUN:
+            begun = await _begin(door, conn)
+            if begun is None:
+                return
+            arrival = begun
         if arrival.outcome is Step.TIMED_OUT:
             door.log.debug("handshake timed out", peer=conn.peer, after=f"{door.handshake_timeout:g}s")
         elif arrival.clear:
@@ -71,6 +85,24 @@ async def serve(door: Door, arrival: Arrival) -> None:
     finally:
         conn.close()
         door.count(Counter.HANDSHAKING, -1)
+
+
+async def _begin(door: Door, conn: Conn) -> Arrival | None:
+    """The front's part for a client that a load balancer introduces; None: it was not, and is refused."""
+    try:
+        arrival = await begin(conn, door.trusted, door.handshake_timeout)
+    except ProxyHeaderError as exc:
+        door.count(Counter.FAILED, 1)
+        # Strangers can cause it at will.
+        warns = trio.current_time() >= door.quiet_until
+        if warns:
+            door.quiet_until = trio.current_time() + _QUIET
+        log = door.log.warning if warns else door.log.debug
+        log("PROXY header refused", peer=conn.peer, error=str(exc))
+        return None
+    if arrival.outcome is Step.TIMED_OUT:
+        door.count(Counter.TIMED_OUT, 1)
+    return arrival
 
 
 async def reach_broker(door: Door, conn: Conn) -> None:

@@ -15,6 +15,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,10 @@ class Worker:
             slow_start=listener.health_check.slow_start,
         )
         front = Front(rules, post.servers[number].address, listener.handshake_timeout)
-        if upstream.numeric and _simple(listener):
+        trusted = tuple(map(ip_network, listener.accept_proxy_protocol))
+        if trusted:
+            front.only_accept()
+        elif upstream.numeric and _simple(listener):
             front.hand_over_to(self._relay, listener.upstreams)
             upstream.weigh = front.weigh
         return session.Door(
@@ -152,6 +156,7 @@ class Worker:
             uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
             clear=self._glance,
             tables_changed=self._wait_for_change,
+            trusted=trusted,
             identify=known_by if listener.balance == "client" else known_by_nothing,
             preface=partial(
                 preface, version=listener.proxy_protocol, certificate=listener.proxy_protocol_certificate

@@ -25,6 +25,7 @@ LAYERS = [
     {"refresh"},
     {"status"},
     {"session"},
+    {"introduction"},
     {"revocation", "stapling"},
     {"upstream"},
     {"tls"},

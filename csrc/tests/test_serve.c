@@ -163,6 +163,28 @@ static void of_a_refused_client_the_reader_is_told_with_its_listener(void) {
   served_close(&house);
 }
 
+static void where_handshakes_are_the_readers_it_is_told_of_whoever_has_come(void) {
+  served house = {.broker = -1};
+  client end;
+  gw_error error;
+  stage_open(&house.on, TIMEOUT_MS);
+  gw_front_only_accept(house.on.front);
+  struct sockaddr_in address;
+  house.broker = listening_socket(&address);
+  house.relay = gw_relay_new(house.on.door.world, &QUIET, &error);
+  CHECK(house.relay != NULL && gw_relay_serve(house.relay, house.on.front, &GENEROUS, &error) == 1);
+  client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
+  gw_arrival told = next_arrival(&house);
+  CHECK(told.result == GW_HANDSHAKE_NOT_BEGUN && told.clear == 0 && gw_front_count(house.on.front) == 0);
+  gw_peer peer = {.sin6_family = AF_INET6, .sin6_port = 7}, found;
+  gw_conn_introduce(told.conn, &peer);
+  gw_conn_peer(told.conn, &found);
+  CHECK(memcmp(&peer, &found, sizeof peer) == 0);
+  gw_conn_free(told.conn);
+  (void)client_close(&end);
+  served_close(&house);
+}
+
 static void one_that_nobody_has_looked_at_counts_as_a_handshake(void) {
   served house;
   served_open(&house, &GENEROUS);
@@ -329,6 +351,7 @@ int main(void) {
   RUN(good_clients_are_relayed_and_nobody_is_told);
   RUN(the_next_clear_client_is_told_of_where_that_was_asked_for);
   RUN(of_a_refused_client_the_reader_is_told_with_its_listener);
+  RUN(where_handshakes_are_the_readers_it_is_told_of_whoever_has_come);
   RUN(one_that_nobody_has_looked_at_counts_as_a_handshake);
   RUN(without_a_broker_that_answers_at_once_the_reader_is_told_of_a_clear_client);
   RUN(brokers_get_clients_in_turn);

@@ -206,7 +206,11 @@ class _Listener:
                 self.table[key] = number(str(self.table[key]))
         proxy = self._take("proxy_protocol")
         if proxy is not None and self.reader.switch(proxy):
-            self.reader.fail(proxy, "the PROXY protocol is not supported yet")
+            self.table["accept_proxy_protocol"] = ["0.0.0.0/0", "::/0"]
+            self.reader.warn(
+                proxy,
+                "whoever connects is believed, as in EMQX: name your load balancers in accept_proxy_protocol",
+            )
 
     def _verify(self) -> None:
         verify = self._take("verify")

@@ -22,7 +22,7 @@ LISTENER_KEYS = {
     "handshake_timeout": "handshake_timeout",
     "max_connections": "max_connections",
     "max_conn_rate": "max_conn_rate",
-    "proxy_protocol": "proxy_protocol",
+    "proxy_protocol": "accept_proxy_protocol",
     "enable_crl_check": "revocation.check",
     "crl_cache_urls": "revocation.crl_urls",
     "enable_ocsp_stapling": "stapling.enabled",

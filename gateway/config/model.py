@@ -168,6 +168,7 @@ class Listener(_Frozen, frozen=True):
     max_conn_rate: Rate | None = None
     balance: Literal["round-robin", "least-connections", "client"] = "round-robin"
     source_addresses: tuple[str, ...] = ()
+    accept_proxy_protocol: tuple[str, ...] = ()
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
     proxy_protocol_certificate: bool = False
     revocation: Revocation = Revocation()

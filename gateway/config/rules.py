@@ -193,6 +193,7 @@ def _upstreams(listener: Listener) -> Iterator[Finding]:
             ipaddress.ip_address(source)
         except ValueError:
             yield f"source_addresses[{i}]", f'expected an address such as "10.0.0.5", got {show(source)}'
+    yield from _networks("accept_proxy_protocol", listener.accept_proxy_protocol)
     yield from _above_zero("health_check.interval", listener.health_check.interval)
     yield from _above_zero("health_check.timeout", listener.health_check.timeout)
     if listener.proxy_protocol_certificate and listener.proxy_protocol != "v2":

@@ -65,7 +65,18 @@ class Conn:
         """The client's address and the one that it connected to; None where it is not known."""
         peer = ffi.new("gw_peer *")
         lib.gw_conn_peer(self.pointer, peer)
-        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.own_end(lib.gw_conn_fd(self.pointer))
+        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.own_end(self.fileno())
+
+    def introduce(self, client: Endpoint) -> None:
+        """Take this for the client's address: who connected is another's proxy."""
+        octets = sockaddr.from_endpoint(client)
+        peer = ffi.new("gw_peer *")
+        ffi.memmove(peer, octets, len(octets))
+        lib.gw_conn_introduce(self.pointer, peer)
+
+    def fileno(self) -> int:
+        """The client's socket, which stays its own."""
+        return int(lib.gw_conn_fd(self.pointer))
 
     @property
     def ssl(self) -> int:
@@ -96,7 +107,7 @@ class Arrival(NamedTuple):
 
     conn: Conn
     outcome: Step
-    """DONE, FAILED or TIMED_OUT."""
+    """DONE, FAILED, TIMED_OUT or NOT_BEGUN."""
     clear: bool
     """Done, and nothing speaks against the client: looked up and good, or not asked for."""
     error: str
@@ -168,6 +179,10 @@ class Front:
         lib.gw_front_hand_over(self.pointer, relay.pointer, targets, len(brokers))
         self._brokers = targets  # C borrows them
         self.lend_to(relay)
+
+    def only_accept(self) -> None:
+        """Have every client come out as an arrival as soon as it has connected, its handshake not begun."""
+        lib.gw_front_only_accept(self.pointer)
 
     def show_one(self) -> None:
         """Have the next clear client come out as an arrival, although the relay could take it at once."""

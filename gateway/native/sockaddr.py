@@ -55,6 +55,14 @@ def endpoint(octets: bytes) -> Endpoint | None:
     return None
 
 
+def from_endpoint(endpoint: Endpoint) -> bytes:
+    """The sockaddr of an address and port."""
+    port = struct.pack("!H", endpoint.port)
+    if len(endpoint.address) == _IPV4_OCTETS:
+        return struct.pack("=H", socket.AF_INET) + port + endpoint.address
+    return struct.pack("=H", socket.AF_INET6) + port + bytes(4) + endpoint.address + bytes(4)
+
+
 def own_end(fd: int) -> Endpoint | None:
     """Our own address and port of the socket `fd`, which stays open; None where it is not of IP."""
     borrowed = socket.socket(fileno=fd)

@@ -126,6 +126,7 @@ def configs(draw: st.DrawFn) -> Config:
             health_check=draw(HEALTH_CHECKS),
             balance=draw(BALANCES),
             source_addresses=draw(st.sampled_from(((), ("10.0.0.1", "fd00::1")))),
+            accept_proxy_protocol=draw(st.sampled_from(((), ("10.0.0.0/8", "::1/128")))),
             proxy_protocol=proxies[i][0],
             proxy_protocol_certificate=proxies[i][1],
         )

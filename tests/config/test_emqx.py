@@ -126,6 +126,17 @@ def test_what_the_file_leaves_out_is_as_in_emqx(listener_of: Callable[[str], Lis
     assert listener.stapling == Stapling()
 
 
+def test_the_header_that_a_load_balancer_sends_is_not_the_one_that_the_broker_waits_for(
+    listener_of: Callable[[str], Listener],
+) -> None:
+    neither = listener_of(SMALL)
+    incoming = listener_of(f"{SMALL}{EXTERNAL}.proxy_protocol = on\n{EXTERNAL}.proxy_protocol_timeout = 3s\n")
+    outgoing = listener_of(f"{SMALL}listener.tcp.external.proxy_protocol = on\n")
+    everybody = ("0.0.0.0/0", "::/0")
+    found = [(each.accept_proxy_protocol, each.proxy_protocol) for each in (neither, incoming, outgoing)]
+    assert found == [((), "off"), (everybody, "off"), ((), "v2")]
+
+
 @pytest.mark.parametrize("value", ["on", "true"])
 @pytest.mark.parametrize("off", ["off", "false"])
 def test_switches_have_two_spellings(value: str, off: str, listener_of: Callable[[str], Listener]) -> None:
@@ -349,6 +360,13 @@ def test_all_keys_without_a_counterpart_are_named_in_one_warning(written: Callab
             ),
         ),
         (
+            "listener.ssl.external.proxy_protocol = on",
+            (
+                "listener.ssl.external.proxy_protocol (line 6): whoever connects is believed, as in EMQX: "
+                "name your load balancers in accept_proxy_protocol"
+            ),
+        ),
+        (
             "listener.ssl.external.fail_if_no_peer_cert = true",
             (
                 "listener.ssl.external.fail_if_no_peer_cert (line 6): has no effect "
@@ -406,7 +424,7 @@ CASES = [
             ("fail_if_no_peer_cert", "yes", 'expected on, off, true or false, got "yes"'),
             ("enable_crl_check", "1", 'expected on, off, true or false, got "1"'),
             ("enable_ocsp_stapling", "chain", 'expected on, off, true or false, got "chain"'),
-            ("proxy_protocol", "on", 'the PROXY protocol is not supported yet, got "on"'),
+            ("proxy_protocol", "yes", 'expected on, off, true or false, got "yes"'),
             ("tls_versions", "tlsv1.4", 'expected versions out of tlsv1.3 and tlsv1.2, got "tlsv1.4"'),
             ("tls_versions", "tlsv1.1", 'expected tlsv1.3 or tlsv1.2 among the versions, got "tlsv1.1"'),
             (

@@ -20,7 +20,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import pytest
 
@@ -44,11 +44,16 @@ def program(name: str) -> str:
     """The path of a program; without it the test is skipped with a hint, and fails where CI=true."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
     if path is None:
-        message = f"{name} is missing: apt-get install {_PACKAGES[name]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing(_PACKAGES[name])
     return path
+
+
+def missing(package: str) -> NoReturn:
+    """Skip the test with what to install, or fail it where CI=true."""
+    message = f"a program is missing: apt-get install {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def run(*command: str | Path, said: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:

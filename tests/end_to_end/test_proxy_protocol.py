@@ -1,18 +1,29 @@
-"""Real servers that wait for the PROXY protocol's header read who the client is."""
+"""Real servers that wait for the header read who the client is, and real load balancers send it."""
 
 from __future__ import annotations
 
 import socket
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from tests.end_to_end.clients import tls_context
-from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Process, accepts, free_port, program, until
+from tests.end_to_end.parts import (
+    TIMEOUT,
+    Gateway,
+    OpensslCa,
+    Process,
+    accepts,
+    free_port,
+    missing,
+    program,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _HAPROXY = """\
 global
@@ -94,11 +105,97 @@ def told(
             yield request.param, ports
 
 
-def ask(port: int, ca: OpensslCa) -> tuple[str, int]:
+_HAPROXY_BALANCER = """\
+global
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 10s
+  timeout client 10s
+  timeout server 10s
+listen one
+  bind 127.0.0.1:{ports[v1]}
+  server gateway 127.0.0.1:{gateway} send-proxy
+listen two
+  bind 127.0.0.1:{ports[v2]}
+  server gateway 127.0.0.1:{gateway} send-proxy-v2 proxy-v2-options crc32c,authority
+"""
+_NGINX_BALANCER = """\
+load_module {module};
+daemon off;
+worker_processes 1;
+pid {directory}/balancer.pid;
+error_log stderr;
+events {{ }}
+stream {{
+  server {{
+    listen 127.0.0.1:{ports[v1]};
+    proxy_pass 127.0.0.1:{gateway};
+    proxy_protocol on;
+  }}
+}}
+"""
+_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+@pytest.fixture(params=["haproxy", "nginx"])
+def introduced(
+    request: pytest.FixtureRequest, tmp_path: Path, ca: OpensslCa
+) -> Iterator[tuple[Gateway, dict[str, int]]]:
+    """The gateway behind a load balancer and before haproxy, which says whom the gateway tells it of."""
+    config, balancer = tmp_path / "gateway.toml", tmp_path / "balancer.conf"
+    if request.param == "nginx" and not _STREAM_MODULE.exists():
+        missing("libnginx-mod-stream")
+    with Server("haproxy", tmp_path) as server:
+        gateway = free_port()
+        ports = {version: free_port() for version in VERSIONS if (request.param, version) != ("nginx", "v2")}
+        text = {"haproxy": _HAPROXY_BALANCER, "nginx": _NGINX_BALANCER}[request.param]
+        balancer.write_text(
+            text.format(ports=ports, gateway=gateway, directory=tmp_path, module=_STREAM_MODULE)
+        )
+        listener = _LISTENER.format(name="behind", port=gateway, broker=server.port, ca=ca, version="v2")
+        config.write_text(
+            f'{_GATEWAY.format(directory=tmp_path)}{listener}accept_proxy_protocol = ["127.0.0.1/32"]\n'
+        )
+        arguments = {"haproxy": ["-db", "-f"], "nginx": ["-e", "stderr", "-c"]}[request.param]
+        with (
+            Gateway(config, gateway) as behind,
+            Process([program(request.param), *arguments, balancer], tmp_path / "balancer.log"),
+        ):
+            for port in ports.values():
+                until(partial(accepts, port), "the load balancer to listen")
+            yield behind, ports
+
+
+def test_the_client_is_the_one_behind_the_load_balancer(
+    introduced: tuple[Gateway, dict[str, int]], ca: OpensslCa
+) -> None:
+    gateway, ports = introduced
+    for port in ports.values():
+        for _ in range(2):
+            body, own_port = ask(port, ca, host="127.0.0.9")
+            assert body == f"127.0.0.9:{own_port} {gateway.port} localhost"
+
+
+def test_who_goes_around_the_load_balancer_is_refused(
+    introduced: tuple[Gateway, dict[str, int]], ca: OpensslCa
+) -> None:
+    gateway, _ports = introduced
+    for host, error in (
+        ("127.0.0.1", "no PROXY protocol header"),
+        ("127.0.0.9", "not in accept_proxy_protocol"),
+    ):
+        with pytest.raises(OSError, match=r"reset|EOF|closed"):
+            ask(gateway.port, ca, host=host)
+        if host == "127.0.0.1":
+            assert "peer=127.0.0.1:" in gateway.wait_for("PROXY header refused", error)[0]
+
+
+def ask(port: int, ca: OpensslCa, host: str = "") -> tuple[str, int]:
     """The body of the answer, and the port that it was asked from."""
     context = tls_context(ca)
     with (
-        socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
+        socket.create_connection(("127.0.0.1", port), TIMEOUT, (host, 0) if host else None) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         connection.sendall(b"GET / HTTP/1.1\r\nHost: gw.example\r\nConnection: close\r\n\r\n")

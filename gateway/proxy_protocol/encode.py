@@ -1,8 +1,8 @@
-"""The PROXY protocol's header, versions 1 and 2, as it goes to a broker: values in, bytes out, no I/O.
+"""The header, versions 1 and 2, as it goes to a broker: values in, bytes out.
 
-Section numbers are those of HAProxy's proxy-protocol.txt. What a client chose itself, or its
-CA, is told only where it is plain text: a common name or a server name with a control
-character in it is left out, never altered, because a broker may take it for who the client is.
+What a client chose itself, or its CA, is told only where it is plain text: a name with a
+control character in it is left out, never altered, because a broker may take it for who the
+client is.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Section 2.2: the signature, then version 2 with LOCAL or PROXY, and family with STREAM.
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_LOCAL, _PROXY = 0x20, 0x21
-_UNSPEC, _TCP4, _TCP6 = 0x00, 0x11, 0x21
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+LOCAL, PROXY = 0x20, 0x21
+UNSPEC, TCP4, TCP6 = 0x00, 0x11, 0x21
 _LONGEST = 0xFFFF
 _TLV_HEAD = 3
 _CHECKSUM = _TLV_HEAD + 4
 
 # Sections 2.2.1 to 2.2.6.
-_ALPN, _AUTHORITY, _CRC32C, _UNIQUE_ID, _SSL = 0x01, 0x02, 0x03, 0x05, 0x20
+_ALPN, _AUTHORITY, CRC32C, _UNIQUE_ID, _SSL = 0x01, 0x02, 0x03, 0x05, 0x20
 _VERSION, _CN, _CIPHER, _SIG_ALG, _KEY_ALG, _CLIENT_CERT = 0x21, 0x22, 0x23, 0x24, 0x25, 0x28
 _CLIENT_SSL, _CLIENT_CERT_CONN, _CLIENT_CERT_SESS = 0x01, 0x02, 0x04
 
@@ -85,18 +85,16 @@ def encode_v2(client: Endpoint | None, gateway: Endpoint | None, tls: Tls, uniqu
     header may be is left out.
     """
     if client is None or gateway is None:
-        family, addresses = _UNSPEC, b""
+        family, addresses = UNSPEC, b""
     else:
         source, target = _one_family(client, gateway)
-        family = _TCP4 if len(source) == _IPV4_OCTETS else _TCP6
+        family = TCP4 if len(source) == _IPV4_OCTETS else TCP6
         addresses = source + target + struct.pack("!HH", client.port, gateway.port)
-    body = addresses + _tlvs(
-        [(_ALPN, tls.alpn), (_AUTHORITY, _plain(tls.server_name)), (_UNIQUE_ID, unique_id)]
-    )
-    ssl = _ssl(tls)
-    if len(body) + _TLV_HEAD + len(ssl) + _CHECKSUM > _LONGEST:
+    before = addresses + _tlvs([(_ALPN, tls.alpn), (_AUTHORITY, _plain(tls.server_name))])
+    behind, ssl = _tlvs([(_UNIQUE_ID, unique_id)]), _ssl(tls)
+    if len(before) + _CHECKSUM + len(behind) + _TLV_HEAD + len(ssl) > _LONGEST:
         ssl = _ssl(tls._replace(certificate=b""))
-    return _checked(_PROXY, family, body + _tlvs([(_SSL, ssl)]))
+    return _checked(PROXY, family, before, behind + _tlvs([(_SSL, ssl)]))
 
 
 def encode_v1_local() -> bytes:
@@ -106,7 +104,7 @@ def encode_v1_local() -> bytes:
 
 def encode_v2_local() -> bytes:
     """LOCAL (section 2.2): the gateway connects for itself, there is no client."""
-    return _checked(_LOCAL, _UNSPEC, b"")
+    return _checked(LOCAL, UNSPEC, b"", b"")
 
 
 def _one_family(client: Endpoint, gateway: Endpoint) -> tuple[bytes, bytes]:
@@ -160,8 +158,12 @@ def _tlvs(values: Iterable[tuple[int, bytes]]) -> bytes:
     )
 
 
-def _checked(command: int, family: int, body: bytes) -> bytes:
-    """The header with its checksum, which is taken with zeros in its own place (section 2.2.3)."""
-    length = len(body) + _CHECKSUM
-    head = _SIGNATURE + struct.pack("!BBH", command, family, length) + body + struct.pack("!BH", _CRC32C, 4)
-    return head + struct.pack("!I", google_crc32c.value(head + bytes(4)))
+def _checked(command: int, family: int, before: bytes, behind: bytes) -> bytes:
+    """The header with its checksum between what stands before and behind it.
+
+    It is taken with zeros in its own place (section 2.2.3). TLVs are in the order of their
+    types: there are readers that take it over those so sorted.
+    """
+    length = len(before) + _CHECKSUM + len(behind)
+    head = SIGNATURE + struct.pack("!BBH", command, family, length) + before + struct.pack("!BH", CRC32C, 4)
+    return head + struct.pack("!I", google_crc32c.value(head + bytes(4) + behind)) + behind
