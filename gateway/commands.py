@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import msgspec
 import trio
 
-from gateway.errors import GatewayError
+from gateway.errors import UNREADABLE, GatewayError
 from gateway.publish import short
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ _MOST_AT_ONCE = 32
 # Those who wait for one of these to end; who comes then is told so at once.
 _MOST_WAITING = 128
 _CREDENTIALS = struct.Struct("3i")
-# The last is msgspec's for arrays in arrays, however many.
-_UNREADABLE = (msgspec.DecodeError, RecursionError)
 
 
 class Refresh(msgspec.Struct, frozen=True, tag=True):
@@ -130,7 +128,7 @@ def ask(state_dir: Path, command: Command, timeout: float = 30.0) -> Answer:
         ) from exc
     except (OSError, EOFError) as exc:
         raise GatewayError(f"{path}: the gateway hung up without an answer; its log says why") from exc
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise GatewayError(
             f"{path}: expected an answer, got what is none; another version runs there"
         ) from exc
@@ -200,7 +198,7 @@ async def _hear(stream: trio.SocketStream) -> Command | None:
                 if wanted > _MAX_COMMAND:
                     return None
         return _DECODER.decode(data[_LENGTH:])
-    except (trio.BrokenResourceError, *_UNREADABLE):
+    except (trio.BrokenResourceError, *UNREADABLE):
         return None
 
 

@@ -6,6 +6,11 @@ where it is not obvious, what happens now.
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for foreign bytes: besides its own, for text that is no UTF-8, and arrays in arrays."""
+
 
 class GatewayError(Exception):
     """Anything the gateway raises on purpose; its text is fit for an operator."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import trio
 
+from gateway.errors import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
     from pathlib import Path
@@ -257,7 +259,7 @@ async def receive(stream: trio.abc.ReceiveStream, kind: type[Message]) -> AsyncG
                 break
             try:
                 message = decoder.decode(bytes(buffer[_LENGTH:end]))
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 return
             del buffer[:end]
             yield message

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gateway.errors import StoreError
+from gateway.errors import UNREADABLE, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,8 +35,6 @@ _TEMPORARY = ".new-"
 _CORRUPT = re.compile(r"\.corrupt-(\d+)\Z")
 _CORRUPT_KEPT = 3
 _GENERATION = re.compile(r"-(\d+)\.table\Z", re.ASCII)
-# The last is msgspec's for brackets in brackets, however many.
-_UNREADABLE = (msgspec.DecodeError, RecursionError)
 
 
 class StoredCrl(msgspec.Struct, frozen=True):
@@ -127,7 +125,7 @@ class StateStore:
             return Restored()
         except OSError as exc:
             return Restored(problem=str(_error("read", path, exc)))
-        except _UNREADABLE:
+        except UNREADABLE:
             der = None
         if der is None:
             return Restored(problem=_set_aside(path, meta_path))
@@ -157,7 +155,7 @@ class StateStore:
         """The URLs of the learnt lists that are kept; one whose description cannot be read is left out."""
         urls = []
         for path in sorted(self._crls.glob("*.json")):
-            with suppress(OSError, *_UNREADABLE):
+            with suppress(OSError, *UNREADABLE):
                 meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
                 if meta.learnt:
                     urls.append(meta.url)
@@ -191,7 +189,7 @@ class StateStore:
             return None, None
         except OSError as exc:
             return None, str(_error("read", self._local, exc))
-        except (msgspec.DecodeError, UnicodeError):
+        except UNREADABLE:
             return None, _set_aside(self._local)
         if hashlib.sha256(payload).hexdigest() != kept.sha256:
             return None, _set_aside(self._local)

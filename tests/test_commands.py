@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from trio.testing import MockClock
+
 COMMANDS: list[Command] = [
     Refresh(None),
     Refresh("http://ca/ca.crl"),
@@ -164,6 +166,53 @@ async def test_nonsense_is_refused_and_the_next_is_answered(
             assert await stream.receive_some() == b""
         assert await asked(state_dir, Status()) == desk.answer
     assert [event["event"] for event in events] == ["command refused"]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """A request with some octets changed, cut off or put in; or none at all."""
+    said = bytearray(commands._frame(draw(st.sampled_from(COMMANDS))))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(said)))
+        said[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(said)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(spoilt() | st.binary(max_size=40).map(framed) | st.binary(max_size=40))
+async def test_whatever_is_said_the_next_is_answered(tmp_path_factory: Any, said: bytes) -> None:
+    desk, state_dir = Desk(), tmp_path_factory.mktemp("state")
+    async with served(state_dir, desk):
+        async with await connected(state_dir) as stream:
+            # What is known not to make sense is not heard to its end.
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(said)
+                await stream.send_eof()
+                await stream.receive_some()
+        async with await connected(state_dir) as stream:
+            await stream.send_all(commands._frame(Status()))
+            answer = b""
+            while chunk := await stream.receive_some():
+                answer += chunk
+    assert answer == commands._frame(desk.answer)
+    assert desk.heard[-1][0] == Status()
+    assert len(desk.heard) <= 2
+
+
+async def test_who_speaks_in_crumbs_is_cut_off_in_time(
+    tmp_path: Path, desk: Desk, autojump_clock: MockClock
+) -> None:
+    async def speak(stream: trio.SocketStream) -> None:
+        for crumb in commands._frame(Revoke(b"name", "05", "keyCompromise", "lost")):
+            await stream.send_all(bytes([crumb]))
+            await trio.sleep(1)
+
+    start = trio.current_time()
+    async with served(tmp_path / "state", desk), await connected(tmp_path / "state") as stream:
+        with pytest.raises(trio.BrokenResourceError):
+            await speak(stream)
+    assert trio.current_time() - start <= commands._TALK + 1.5
+    assert desk.heard == []
 
 
 async def test_who_says_nothing_is_not_waited_for(

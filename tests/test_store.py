@@ -141,6 +141,7 @@ UNREADABLE = {
     "something else": b"[]",
     "incomplete": b'{"url": "x"}',
     "no text": b"\xff",
+    "no text within": b'{"url": "\xff"}',
     "brackets": b'{"x": ' + b"[" * 100_000,
     "a number that is none": b'{"fetched_at": NaN}',
 }
@@ -327,6 +328,15 @@ def test_damage_at_any_byte_of_what_is_revoked_locally_is_found_and_set_aside(
         assert "set aside as local.json.corrupt-" in problem
         assert not path.exists()
     assert len(list(path.parent.glob("local.json.corrupt-*"))) == 3
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_is_revoked_locally_and_is_something_else_is_set_aside(
+    directory: Path, store: StateStore, content: bytes
+) -> None:
+    path = directory / "local" / "local.json"
+    path.write_bytes(content.replace(b"url", b"payload"))
+    assert "set aside as local.json.corrupt-1" in str(store.load_local()[1])
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -1])

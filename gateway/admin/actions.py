@@ -9,7 +9,7 @@ from cryptography import x509
 
 from gateway import commands, names
 from gateway.config.values import one_line
-from gateway.errors import GatewayError
+from gateway.errors import UNREADABLE, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ def command(path: str, body: bytes, issuers: Iterable[bytes]) -> Command:
             case _:
                 issuer, serial = _certificate(msgspec.json.decode(body, type=UnrevokeBody), issuers)
                 return commands.Unrevoke(issuer, f"{serial:x}")
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise GatewayError(f"body: {one_line(str(exc))}; nothing is done") from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway import der, names
-from gateway.errors import CrlError
+from gateway.errors import UNREADABLE, CrlError
 from gateway.names import canonical_name
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def decode(data: bytes) -> tuple[LocalRevocation, ...]:
             )
             for each in msgspec.json.decode(data, type=list[_Kept])
         )
-    except (msgspec.DecodeError, ValueError) as exc:
+    except (*UNREADABLE, ValueError) as exc:
         raise CrlError(f"local revocations cannot be read: {exc}; none of them is in force") from exc
 
 

@@ -209,7 +209,7 @@ async def test_what_makes_no_sense_is_one_line_and_nothing_is_done(
     assert answer["lines"][0].endswith("; nothing is done")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"issuer": 5}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"note": "\xff"}', b'{"issuer": 5}'])
 async def test_what_is_no_json_of_ours_is_refused(desk: Office, body: bytes) -> None:
     assert (await desk.ask("/revoke", "POST", body=body)).status == 400
 
