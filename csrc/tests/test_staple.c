@@ -141,6 +141,19 @@ static void what_was_replaced_may_be_released_and_so_may_what_was_given(void) {
   close_stage(&on);
 }
 
+static void a_certificate_without_a_slot_is_given_nothing(void) {
+  stage on;
+  open_stage(&on);
+  gw_staple *other = gw_staple_new(on.door.counters, on.door.root.certificate, NULL);
+  response answer = response_make(OCSP_RESPONSE_STATUS_TRYLATER);
+  CHECK(other != NULL && gw_staple_attach(other, on.door.context) == 1);
+  gw_staple_set(other, answer.der, (int)answer.length, time(NULL) + 3600);
+  CHECK(given(&on, TLS1_3_VERSION, 1, NULL) && on.door.counters[GW_COUNT_STAPLED] == 0);
+  OPENSSL_free(answer.der);
+  gw_staple_free(other);
+  close_stage(&on);
+}
+
 /* Two certificates in one context, of two kinds of key: each has a slot, and a client of the one gets nothing of the
  * other, nor of one that is in another context. */
 static void a_certificate_is_given_the_response_of_its_own_slot(void) {
@@ -225,6 +238,7 @@ int main(void) {
   RUN(an_empty_slot_staples_nothing_and_lets_the_handshake_be);
   RUN(an_expired_response_is_not_stapled);
   RUN(a_new_response_takes_the_place_of_the_old_one);
+  RUN(a_certificate_without_a_slot_is_given_nothing);
   RUN(a_certificate_is_given_the_response_of_its_own_slot);
   RUN(what_was_replaced_may_be_released_and_so_may_what_was_given);
   RUN(responses_are_swapped_under_running_handshakes);
