@@ -186,6 +186,24 @@ def test_no_stored_copy_is_waited_with_for_longer_than_the_interval_or_past_its_
     assert time_left is None or delay <= max(1.0, time_left)
 
 
+@given(
+    interval=st.floats(0.001, 1e7),
+    lifetime=st.floats(0, 1e9),
+    share_left=st.floats(0, 1),
+    max_age=st.floats(0, 1e9),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_no_response_is_waited_with_beyond_half_of_its_life_nor_then_to_its_end(
+    interval: float, lifetime: float, share_left: float, max_age: float, chance: float
+) -> None:
+    time_left = lifetime * share_left
+    schedule = Schedule(interval, half_life=True)
+    delay = schedule.after_success(time_left, chance, lifetime=lifetime, max_age=max_age)
+    assert FLOOR <= delay <= max(FLOOR, interval, LONGEST_MAX_AGE)
+    half = time_left - lifetime / 2
+    assert delay <= max(FLOOR, half if half > 0 else time_left / 2)
+
+
 def test_until_next_update_there_is_a_handful_of_requests() -> None:
     time_left, requests = 600.0, 0
     while time_left > 0:

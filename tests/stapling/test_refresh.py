@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 import trio
 
 from gateway.errors import FetchError, StapleError, StoreError
@@ -13,9 +14,13 @@ from gateway.fetch import Fetched
 from gateway.schedule import Limits
 from gateway.stapling.refresh import StapleRefresher, StapleSource
 from gateway.stapling.request import NONCE_OCTETS
-from tests.observer import EPOCH, Recorder
+from tests.observer import EPOCH, Recorder, wall_clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio.testing import MockClock
+
     from gateway.errors import GatewayError
     from gateway.store import Restored, StoredCrl
 
@@ -79,7 +84,9 @@ class World:
             raise StoreError("disk full")
         self.stored = der
 
-    def refresher(self, source: StapleSource = SOURCE) -> StapleRefresher[FakeResponse]:
+    def refresher(
+        self, source: StapleSource = SOURCE, now: Callable[[], float] = lambda: EPOCH
+    ) -> StapleRefresher[FakeResponse]:
         return StapleRefresher(
             source,
             ask=self.ask,
@@ -89,7 +96,7 @@ class World:
             store=self,
             limits=Limits(),
             observer=self.recorder,
-            now=lambda: EPOCH,
+            now=now,
         )
 
     async def run(self, refresher: StapleRefresher[FakeResponse]) -> None:
@@ -202,3 +209,90 @@ async def test_what_caches_keep_is_not_asked_for_sooner() -> None:
     refresher = world.refresher()
     await world.run(refresher)
     assert refresher.state.next_attempt == EPOCH + 1200
+
+
+LIFE = 3600
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No threads: while one runs, a clock that jumps would jump over what it does."""
+
+    async def run_sync(call: Callable[..., Any], *arguments: Any, **_options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return call(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+
+
+class Responder(World):
+    """Says good for LIFE seconds when it is asked and up; counts the seconds in which nothing is stapled."""
+
+    def __init__(self, up: Callable[[float], bool], max_age: int | None = None) -> None:
+        super().__init__()
+        self._up = up
+        self.max_age = max_age
+        self._until = EPOCH + 1
+        self.without = 0.0
+
+    async def ask(self, url: str, request: bytes, *, past_caches: bool, **bounds: Any) -> Fetched:
+        now = wall_clock()
+        self.asked.append((url, request, past_caches))
+        await trio.lowlevel.checkpoint()
+        if not self._up(now - EPOCH):
+            raise FetchError("down")
+        return Fetched(b"good %d" % (now - EPOCH), None, None, self.max_age)
+
+    def verify(self, data: bytes, nonce: bytes | None) -> FakeResponse:
+        this_update = int(EPOCH) + int(data.removeprefix(b"good "))
+        return FakeResponse(data, this_update, this_update + LIFE)
+
+    async def install(self, response: FakeResponse) -> None:
+        await trio.lowlevel.checkpoint()
+        self.without += max(0.0, wall_clock() - self._until)
+        self._until = response.expires
+
+    async def live(self, seconds: float, interval: float) -> int:
+        """How often it is asked in that time."""
+        refresher = self.refresher(msgspec.structs.replace(SOURCE, refresh_interval=interval), wall_clock)
+        with trio.move_on_after(seconds):
+            await refresher.schedule.run()
+        return len(self.asked)
+
+
+@pytest.mark.usefixtures("inline")
+async def test_a_response_is_renewed_twice_in_its_life_and_never_missing(autojump_clock: MockClock) -> None:
+    responder = Responder(lambda _at: True)
+    asked = await responder.live(48 * LIFE, interval=24 * 3600)
+    assert responder.without == 0
+    # Once at half of each life, a little earlier by chance, and the first one at up to half of that.
+    assert 96 <= asked <= 110
+
+
+@pytest.mark.usefixtures("inline")
+async def test_the_interval_is_kept_where_it_is_shorter(autojump_clock: MockClock) -> None:
+    asked = await Responder(lambda _at: True).live(LIFE, interval=300)
+    assert 12 <= asked <= 15
+
+
+@pytest.mark.usefixtures("inline")
+async def test_what_caches_keep_is_asked_for_when_they_have_another(autojump_clock: MockClock) -> None:
+    asked = await Responder(lambda _at: True, max_age=1200).live(12 * LIFE, interval=60)
+    assert 36 <= asked <= 38
+
+
+@pytest.mark.usefixtures("inline")
+async def test_an_outage_of_less_than_half_of_a_life_is_noticed_by_nobody(autojump_clock: MockClock) -> None:
+    responder = Responder(lambda at: at % LIFE < 0.6 * LIFE)
+    asked = await responder.live(48 * LIFE, interval=24 * 3600)
+    assert responder.without == 0
+    # A failure is followed by others, ever later: not by hundreds.
+    assert asked < 48 * 14
+
+
+@pytest.mark.usefixtures("inline")
+async def test_after_a_long_outage_it_is_asked_again_within_five_minutes(autojump_clock: MockClock) -> None:
+    responder = Responder(lambda at: not LIFE < at < 10 * LIFE)
+    await responder.live(12 * LIFE, interval=24 * 3600)
+    # From the end of the last response, at most a life after the outage began.
+    assert 8 * LIFE <= responder.without <= 8.5 * LIFE + 300
