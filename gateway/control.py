@@ -179,6 +179,7 @@ class Control:
                 local_revocations=local,
                 configured_revocations=configured,
                 problems=self._operations.problems,
+                brokers=self._checks.standings(),
             )
         )
 

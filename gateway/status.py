@@ -19,7 +19,7 @@ from gateway.metrics import HANDSHAKE_TIMES, Counter
 from gateway.revocation.policy import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cryptography import x509
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from gateway.schedule import SourceState
 
 Condition = Literal["in force", "expired", "missing"]
+
+
+class BrokerStatus(msgspec.Struct, frozen=True):
+    """A broker of a listener; `up` is what its health checks say, None without any."""
+
+    address: str
+    up: bool | None
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):
@@ -42,6 +49,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     check: str
     on_unavailable: str
     stapling: bool
+    brokers: tuple[BrokerStatus, ...] = ()
 
 
 class CertificateStatus(msgspec.Struct, frozen=True):
@@ -140,6 +148,8 @@ class Moment(NamedTuple):
     configured_revocations: int
     problems: Sequence[str] = ()
     """With what is revoked by hand, or by the configuration."""
+    brokers: Mapping[str, Mapping[str, bool]] = {}
+    """Whether a listener's brokers are up, by its name and their address; where there are health checks."""
 
 
 class Observer:
@@ -183,7 +193,7 @@ class Observer:
                 for pair in zip((*HANDSHAKE_TIMES, None), counters.handshake_times(), strict=True)
             ),
             listeners=tuple(
-                _listener(listener, counters.connections(number))
+                _listener(listener, counters.connections(number), at.brokers.get(listener.name, {}))
                 for number, listener in enumerate(self._config.listeners)
             ),
             certificates=self._certificates,
@@ -206,6 +216,12 @@ class Observer:
         """
         reasons: list[str] = [] if at.begun else ["starting: lists and staples are being fetched"]
         warnings = [one_line(problem) for problem in at.problems]
+        for name, brokers in at.brokers.items():
+            down = [address for address, up in brokers.items() if not up]
+            if len(down) == len(brokers):
+                reasons.append(f"listener {name}: no broker is up")
+            else:
+                warnings += [f"listener {name}: broker {address} is down" for address in down]
         for known in at.sources:
             condition, state = _condition(known.state, at.now), known.state
             told = f"{known.kind} {display_url(state.url)}"
@@ -339,7 +355,7 @@ def _condition(state: SourceState, now: float) -> Condition:
     return "expired" if state.next_update is not None and state.next_update <= now else "in force"
 
 
-def _listener(listener: Listener, connections: int) -> ListenerStatus:
+def _listener(listener: Listener, connections: int, up: Mapping[str, bool]) -> ListenerStatus:
     return ListenerStatus(
         name=listener.name,
         bind=tuple(map(str, listener.bind)),
@@ -349,6 +365,7 @@ def _listener(listener: Listener, connections: int) -> ListenerStatus:
         check=listener.revocation.check,
         on_unavailable=listener.revocation.on_unavailable,
         stapling=listener.stapling.enabled,
+        brokers=tuple(BrokerStatus(address, up.get(address)) for address in map(str, listener.upstreams)),
     )
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import msgspec
 
 from gateway.metrics import HANDSHAKE_TIMES, Counter
-from gateway.status import CertificateStatus, HandshakeTimes, ListenerStatus, SourceStatus, Status
+from gateway.status import (
+    BrokerStatus,
+    CertificateStatus,
+    HandshakeTimes,
+    ListenerStatus,
+    SourceStatus,
+    Status,
+)
 
 NOW = 1_700_000_000.0
 OCSP = "http://ocsp.example/"
@@ -55,7 +62,15 @@ def a_status(**changes: Any) -> Status:
         handshake_times=tuple(HandshakeTimes(end, 5) for end in (*HANDSHAKE_TIMES, None)),
         listeners=(
             ListenerStatus(
-                "external", ("0.0.0.0:8883",), 5, 100_000, "required", "chain", "reject", stapling=True
+                "external",
+                ("0.0.0.0:8883",),
+                5,
+                100_000,
+                "required",
+                "chain",
+                "reject",
+                stapling=True,
+                brokers=(BrokerStatus("127.0.0.1:1883", up=True), BrokerStatus("127.0.0.1:1884", up=None)),
             ),
         ),
         certificates=(

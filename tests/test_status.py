@@ -14,7 +14,7 @@ from gateway.config.model import Address, Certificate, Config, Duration, Listene
 from gateway.metrics import Counters
 from gateway.names import fingerprint
 from gateway.schedule import SourceState
-from gateway.status import Known, Moment, Observer, Status, lines
+from gateway.status import BrokerStatus, Known, Moment, Observer, Status, lines
 from tests.authority import Authority
 from tests.statuses import NOW, a_source, a_status
 
@@ -74,6 +74,30 @@ def test_what_is_wrong_with_what_is_revoked_here_is_a_warning() -> None:
                 configured_revocations=2, problems=["not in force: no\nroom"])  # fmt: skip
     found = observer().look(at)
     assert (found.ready, found.warnings) == (True, ("not in force: no\\nroom",))
+
+
+@pytest.mark.parametrize(
+    ("brokers", "reasons", "warnings"),
+    [
+        ({}, (), ()),
+        ({"one:1": True, "two:1": True}, (), ()),
+        ({"one:1": True, "two:1": False}, (), ("listener external: broker two:1 is down",)),
+        ({"one:1": False, "two:1": False}, ("listener external: no broker is up",), ()),
+    ],
+)
+def test_it_is_not_ready_where_clients_have_no_broker_to_go_to(
+    brokers: dict[str, bool], reasons: tuple[str, ...], warnings: tuple[str, ...]
+) -> None:
+    known = {"external": brokers} if brokers else {}
+    found = observer().look(Moment(NOW, NOW - 10, True, [of_list()], (), 0, 0, brokers=known))  # noqa: FBT003 - begun
+    assert (found.ready, found.reasons, found.warnings) == (not reasons, reasons, warnings)
+
+
+@pytest.mark.parametrize("up", [True, False, None])
+def test_each_broker_is_told_with_what_its_checks_say(*, up: bool | None) -> None:
+    known = {} if up is None else {"external": {"127.0.0.1:1883": up}}
+    found = observer().look(Moment(NOW, NOW - 10, True, [of_list()], (), 0, 0, brokers=known))  # noqa: FBT003 - begun
+    assert found.listeners[0].brokers == (BrokerStatus("127.0.0.1:1883", up),)
 
 
 def test_it_is_not_ready_before_every_source_has_had_its_chance() -> None:

@@ -138,6 +138,17 @@ def _listeners(status: Status) -> Iterator[Metric]:
         ("listener",),
         [((each.name,), each.max_connections) for each in status.listeners],
     )
+    yield _gauges(
+        "broker_up",
+        "1 while the health checks of a broker say that it is there.",
+        ("listener", "broker"),
+        [
+            ((each.name, broker.address), broker.up)
+            for each in status.listeners
+            for broker in each.brokers
+            if broker.up is not None
+        ],
+    )
 
 
 def _lists(sources: Sequence[SourceStatus], now: float) -> Iterator[Metric]:

@@ -72,6 +72,13 @@ class Checks:
                 for address in listener.upstreams:
                     nursery.start_soon(self._watch, listener, address)
 
+    def standings(self) -> dict[str, dict[str, bool]]:
+        """Whether each broker is up, by the listener's name and the broker's address."""
+        return {
+            name: {str(address): streak.up for address, streak in streaks.items()}
+            for name, streaks in self._streaks.items()
+        }
+
     def without_broker(self) -> Sequence[str]:
         """The names of the listeners whose brokers are all down: no client comes in there."""
         return [

@@ -39,7 +39,13 @@ def fields(*structs: type[msgspec.Struct]) -> set[str]:
 def test_every_field_of_the_status_is_documented_and_no_other() -> None:
     rows = [line.split("|")[1:3] for line in section("The status").splitlines() if line.startswith("|")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", " ".join(row))}
-    kinds = (status.ListenerStatus, status.CertificateStatus, status.SourceStatus, status.HandshakeTimes)
+    kinds = (
+        status.ListenerStatus,
+        status.BrokerStatus,
+        status.CertificateStatus,
+        status.SourceStatus,
+        status.HandshakeTimes,
+    )
     assert named == fields(status.Status, *kinds)
 
 
