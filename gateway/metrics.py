@@ -101,6 +101,11 @@ class Counters:
             numbers[index] = 0
 
 
+def time_index(milliseconds: int) -> int:
+    """Where in a page handshakes that took so long are counted, as csrc/front.c does."""
+    return _FIRST_BUCKET + min(milliseconds.bit_length(), len(HANDSHAKE_TIMES))
+
+
 def gauge_index(listener: int) -> int:
     """Where in a page the gauge of listener number `listener` stands."""
     return _FIRST_GAUGE + listener

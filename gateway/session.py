@@ -16,7 +16,7 @@ import trio
 
 from gateway.errors import GatewayError, ProxyHeaderError, UpstreamError
 from gateway.introduction import begin
-from gateway.metrics import Counter
+from gateway.metrics import Counter, time_index
 from gateway.native import OnUnavailable, Step, VerdictKind
 from gateway.revocation import policy
 from gateway.tls.handshake import examine
@@ -45,7 +45,7 @@ class Door:
     list_timeout: float
     upstream: Upstream
     relay: Relay
-    count: Callable[[Counter, int], None]
+    count: Callable[[int, int], None]
     log: FilteringBoundLogger
     refused: Callable[[str, dict[str, object]], None]
     """Told of a client that was refused for its certificate: the log's event and its values."""
@@ -89,6 +89,7 @@ async def serve(door: Door, arrival: Arrival) -> None:
 
 async def _begin(door: Door, conn: Conn) -> Arrival | None:
     """The front's part for a client that a load balancer introduces; None: it was not, and is refused."""
+    started = trio.current_time()
     try:
         arrival = await begin(conn, door.trusted, door.handshake_timeout)
     except ProxyHeaderError as exc:
@@ -102,6 +103,10 @@ async def _begin(door: Door, conn: Conn) -> Arrival | None:
         return None
     if arrival.outcome is Step.TIMED_OUT:
         door.count(Counter.TIMED_OUT, 1)
+    elif arrival.outcome is Step.DONE:
+        taken = int((trio.current_time() - started) * 1000)
+        door.count(time_index(taken), 1)
+        door.count(Counter.HANDSHAKE_MS, taken)
     return arrival
 
 

@@ -23,16 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from mmap import mmap
 
-    from gateway.metrics import Counter
     from gateway.native.table import Table
 
 
-def counter(page: mmap) -> Callable[[Counter, int], None]:
-    """A function that adds to the counters of a worker's page; what it adds may be negative."""
+def counter(page: mmap) -> Callable[[int, int], None]:
+    """A function that adds to a counter of a worker's page, by its index; what it adds may be negative."""
     buffer = ffi.from_buffer(page)
     numbers = ffi.cast("uint64_t *", buffer)
 
-    def count(which: Counter, delta: int) -> None:
+    def count(which: int, delta: int) -> None:
         lib.gw_count(numbers, which, delta & 0xFFFF_FFFF_FFFF_FFFF)
 
     # `numbers` borrows from the buffer, which keeps the page mapped.
