@@ -120,14 +120,12 @@ class _Files:
         self.warnings: list[str] = []
 
     def load(self) -> ListenerMaterial:
-        found = map(self.server_certificate, range(len(self.listener.certificates)))
-        certificates = list(found)
+        found = list(map(self.server_certificate, range(len(self.listener.certificates))))
         client_cas, crl_signers = self.client_cas()
-        for number, certificate in enumerate(certificates):
-            certificates[number] = self.complete(number, certificate, client_cas)
+        certificates = tuple(self.complete(number, each, client_cas) for number, each in enumerate(found))
         self.check_names(certificates)
         return ListenerMaterial(
-            certificates=tuple(certificates),
+            certificates=certificates,
             client_cas=client_cas,
             crl_signers=crl_signers,
             revoked_serials=self.revoked_serials(client_cas),
