@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 def shake_hands(
-    server: ServerContext, client: SSL.Context, session: SSL.Session | None = None
+    server: ServerContext, client: SSL.Context, session: SSL.Session | None = None, *, status: bool = False
 ) -> tuple[SSL.Connection, SSL.Connection]:
-    """A handshake in memory, in which the client offers `session`; returns both ends."""
+    """A handshake in memory; the client offers `session` and may ask for a `status`; returns both ends."""
     ends = SSL.Connection(server.context, None), SSL.Connection(client, None)
     ends[0].set_accept_state()
     ends[1].set_connect_state()
     if session is not None:
         ends[1].set_session(session)
     ends[1].set_tlsext_host_name(b"localhost")
+    if status:
+        ends[1].request_ocsp()
     for _ in range(10):
         for this, other in (ends, ends[::-1]):
             with suppress(SSL.WantReadError):
