@@ -6,20 +6,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gateway import __version__, cli_live, log
-from gateway.config import dump, load, material
+from gateway.config import dump, load
 from gateway.config.values import one_line
 from gateway.errors import ConfigError, GatewayError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gateway.config.material import ListenerMaterial
-    from gateway.config.model import Config
 
 # Whether it can be read is said by whoever reads it, in one line like all else.
 _FILE = click.Path(path_type=Path)
@@ -63,15 +56,16 @@ def main() -> None:
 def serve(path: Path, state_dir: Path | None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     # Only here and in check: the other commands do without OpenSSL and the extension.
+    from gateway import reading  # noqa: PLC0415
     from gateway.supervisor import Supervisor  # noqa: PLC0415
 
-    config, materials, warnings = _read(path, state_dir)
-    log.configure(config.log.level, config.log.format)
+    found = reading.read(path, state_dir)
+    log.configure(found.config.log.level, found.config.log.format)
     logger = log.get_logger(process="supervisor")
-    for warning in warnings:
+    for warning in found.warnings:
         logger.warning("configuration", file=path, warning=warning)
     try:
-        supervisor = Supervisor(config, materials)
+        supervisor = Supervisor(found, partial(reading.read, path, state_dir), partial(reading.files, path))
     except ConfigError as exc:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     except OSError as exc:
@@ -93,13 +87,14 @@ def check(path: Path, state_dir: Path | None, client: Path | None, listener: str
 
     With --client it is 0 when every listener that is asked about would let the client in.
     """
+    from gateway import reading  # noqa: PLC0415 - as above
     from gateway.stapling import stored  # noqa: PLC0415 - as above
     from gateway.store import StateStore  # noqa: PLC0415 - as above
-    from gateway.supervisor import make_contexts  # noqa: PLC0415 - as above
+    from gateway.tls.context import make_contexts  # noqa: PLC0415 - as above
 
-    config, materials, warnings = _read(path, state_dir)
+    config, materials, warnings = reading.read(path, state_dir)
     try:
-        make_contexts(config, materials)
+        make_contexts(config.listeners, materials)
     except ConfigError as exc:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     for warning in warnings:
@@ -172,31 +167,3 @@ def demo(*, once: bool, port: int) -> None:
 
 for _command in cli_live.COMMANDS:
     main.add_command(_command)
-
-
-def _read(path: Path, state_dir: Path | None) -> tuple[Config, Sequence[ListenerMaterial], list[str]]:
-    from gateway.tls import options  # noqa: PLC0415 - as above
-
-    loaded = load.load(path, state_dir=state_dir)
-    source = one_line(str(path))
-    materials = []
-    for number, listener in enumerate(loaded.config.listeners):
-        place = partial(_place, source, loaded, number)
-        options.check(listener, place)
-        materials.append(material.load_material(listener, place))
-    try:
-        material.check_state_dir(loaded.config.state_dir)
-    except ConfigError as exc:
-        # Given as an option, it is in no file.
-        raise ConfigError(f"{exc}" if state_dir else f"{source}: {exc}") from exc
-    if loaded.config.admin.token_file is not None:
-        try:
-            material.load_token(loaded.config.admin.token_file)
-        except ConfigError as exc:
-            raise ConfigError(f"{source}: {exc}") from exc
-    warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
-    return loaded.config, materials, warnings
-
-
-def _place(source: str, loaded: load.Loaded, number: int, key: str) -> str:
-    return f"{source}: {loaded.name(f'listeners[{number}].{key}')}"

@@ -1,4 +1,4 @@
-"""The commands that ask the running gateway: revoke, unrevoke, revoked, refresh, status."""
+"""The commands that ask the running gateway: revoke, unrevoke, revoked, refresh, reload, status."""
 
 from __future__ import annotations
 
@@ -99,7 +99,14 @@ def status(path: Path | None, state_dir: Path | None, *, as_json: bool, watch: b
         _tell(commands.ask(directory, commands.Status()), as_json=as_json)
 
 
-COMMANDS = (revoke, unrevoke, revoked, refresh, status)
+@click.command()
+@_gateway_options
+def reload(path: Path | None, state_dir: Path | None) -> None:
+    """Have the gateway take its configuration anew; a bad one is refused, and nothing changes."""
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Reload()))
+
+
+COMMANDS = (revoke, unrevoke, revoked, refresh, reload, status)
 
 
 class _Seen(msgspec.Struct):

@@ -70,7 +70,11 @@ class Status(msgspec.Struct, frozen=True, tag=True):
     """Tell how the sources are."""
 
 
-Command: TypeAlias = Refresh | Revoke | Unrevoke | ListRevoked | Status
+class Reload(msgspec.Struct, frozen=True, tag=True):
+    """Read the configuration anew, and take it if it is good."""
+
+
+Command: TypeAlias = Refresh | Revoke | Unrevoke | ListRevoked | Status | Reload
 _DECODER: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
 

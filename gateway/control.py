@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ipaddress
+import os
+import signal
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from gateway import admin, commands, names, publish, refusals
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.admin import Desk, History
 from gateway.config.validity import ValidityWatch
-from gateway.errors import StoreError
+from gateway.errors import GatewayError, StoreError
 from gateway.fetch import Fetcher, display_url
 from gateway.log import get_logger
 from gateway.names import fingerprint
@@ -41,18 +43,19 @@ from gateway.stapling.ask import Asker
 from gateway.stapling.staples import Staples
 from gateway.status import Known, Moment, Observer
 from gateway.store import StateStore
+from gateway.tls.context import make_contexts
 from gateway.upstream.check import Checks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from socket import socket as listening
 
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, CrlCache, Listener
-    from gateway.errors import GatewayError
     from gateway.metrics import Counters
+    from gateway.reading import Reading
     from gateway.revocation.coverage import Coverage, Listed, Stream
     from gateway.revocation.crl import VerifiedCrl
     from gateway.schedule import SourceState
@@ -90,6 +93,10 @@ class Post:
     """Where operators ask; without it nobody can."""
     admin: tuple[listening, bytes | None] | None = None
     """Where the admin interface listens, and its token."""
+    read: Callable[[], Reading] | None = None
+    """Reads the configuration anew, as a reload does; without it none can be asked for."""
+    supervisor: int = 0
+    """The process id of who reloads."""
 
 
 class Control:
@@ -101,6 +108,8 @@ class Control:
         self._socket = post.socket
         self._commands = post.commands
         self._admin = post.admin
+        self._read = post.read
+        self._supervisor = post.supervisor
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
@@ -138,6 +147,7 @@ class Control:
             self._issuers,
             self._look,
             self._late,
+            self._reload,
             self._log,
         )
         self._observer = Observer(post.config, post.materials, post.counters)
@@ -154,6 +164,13 @@ class Control:
         )
         self._not_followed: set[str] = set()
         self._checks = Checks(post.config.listeners, self._broker_changed, self._log)
+
+    async def _reload(self) -> None:
+        if self._read is None:
+            raise GatewayError("nobody here can reload; restart the gateway")
+        found = await trio.to_thread.run_sync(self._read)
+        await trio.to_thread.run_sync(make_contexts, found.config.listeners, found.materials)
+        os.kill(self._supervisor, signal.SIGHUP)
 
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""

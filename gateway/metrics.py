@@ -1,8 +1,9 @@
 """Counters that all processes share: one page per worker, mapped before the fork.
 
-A page has the counters of `Counter`, the buckets of handshake times, then one gauge per
-listener: its connections, from accept to end. Counting is an atomic add by C; anyone may
-read. One more page is the supervisor's, who alone writes there.
+A page has the counters of `Counter`, the buckets of handshake times, whether the worker
+accepts, then one gauge per listener: its connections, from accept to end. Counting is an
+atomic add by C; anyone may read. One more page is the supervisor's, who alone writes there.
+A reload makes new pages; those before go on counting for as long as their workers live.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _WIDTH = 8
 
@@ -47,8 +48,10 @@ class Counter(IntEnum):
 HANDSHAKE_TIMES = tuple(0.001 * 2**i for i in range(14))
 """Seconds: the upper ends of the buckets of handshake times; one more has no end."""
 
+_GAUGES = (Counter.LIVE, Counter.HANDSHAKING)
 _FIRST_BUCKET = len(Counter)
-_FIRST_GAUGE = _FIRST_BUCKET + len(HANDSHAKE_TIMES) + 1
+_ACCEPTING = _FIRST_BUCKET + len(HANDSHAKE_TIMES) + 1
+_FIRST_GAUGE = _ACCEPTING + 1
 
 
 class Counters:
@@ -59,7 +62,36 @@ class Counters:
         pages = [mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE) for _ in range(workers)]
         self.pages: Sequence[mmap.mmap] = pages
         self._numbers = [memoryview(page).cast("Q") for page in pages]
-        self._restarts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        self._restarts = _page_of_numbers()
+        self._past = _page_of_numbers()
+        self._before: list[tuple[Counters, Mapping[int, int]]] = []
+        """Those of earlier configurations, with which of their listeners is which of ours."""
+        self.retired = False
+
+    def succeed(self, workers: int, listeners: int, same: Mapping[int, int]) -> Counters:
+        """Those of the next configuration, in which our listener `number` is `same[number]`.
+
+        For the supervisor alone.
+        """
+        after = Counters(workers, listeners)
+        after._restarts, after._past = self._restarts, self._past
+        ours = {new: old for old, new in same.items()}
+        everybody = [(self, {old: old for old in same}), *self._before]
+        after._before = [
+            (counters, {new: known[old] for new, old in ours.items() if old in known})
+            for counters, known in everybody
+            if not counters.retired
+        ]
+        return after
+
+    def retire(self) -> None:
+        """All our workers have ended: what they counted is past; for the supervisor."""
+        for numbers in self._numbers:
+            for which in range(_ACCEPTING):
+                if which not in _GAUGES:
+                    self._past[which] += numbers[which]
+                numbers[which] = 0
+        self.retired = True
 
     @property
     def workers(self) -> int:
@@ -82,23 +114,45 @@ class Counters:
 
     def handshake_times(self) -> list[int]:
         """How many handshakes took no longer than each of HANDSHAKE_TIMES, then all of them."""
-        ends = range(_FIRST_BUCKET, _FIRST_GAUGE)
-        return list(accumulate(sum(numbers[end] for numbers in self._numbers) for end in ends))
+        return list(accumulate(self._sum(end) for end in range(_FIRST_BUCKET, _ACCEPTING)))
+
+    def own(self, which: int) -> int:
+        """What stands at one place of a page, added up over the workers of this configuration."""
+        return sum(numbers[which] for numbers in self._numbers)
 
     def total(self, which: Counter) -> int:
         """A counter, added up over all workers."""
-        return sum(numbers[which] for numbers in self._numbers)
+        return self._sum(which)
 
     def connections(self, listener: int) -> int:
         """The connections of a listener in all workers, handshakes included."""
-        return sum(numbers[gauge_index(listener)] for numbers in self._numbers)
+        before = ((each, known[listener]) for each, known in self._before if listener in known)
+        return self.own(gauge_index(listener)) + sum(each.own(gauge_index(theirs)) for each, theirs in before)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether all workers of this configuration let clients come in."""
+        return all(numbers[_ACCEPTING] for numbers in self._numbers)
+
+    def note_accepting(self, worker: int) -> None:
+        """A worker has opened all its doors."""
+        self._numbers[worker][_ACCEPTING] = 1
 
     def clear_gauges(self, worker: int) -> None:
         """Forget the connections of a worker that has died."""
         numbers = self._numbers[worker]
-        numbers[Counter.LIVE] = numbers[Counter.HANDSHAKING] = 0
-        for index in range(_FIRST_GAUGE, len(numbers)):
+        for gauge in _GAUGES:
+            numbers[gauge] = 0
+        for index in range(_ACCEPTING, len(numbers)):
             numbers[index] = 0
+
+    def _sum(self, which: int) -> int:
+        everybody = (self, *(counters for counters, _ in self._before))
+        return self._past[which] + sum(each.own(which) for each in everybody)
+
+
+def _page_of_numbers() -> memoryview[int]:
+    return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
 
 
 def time_index(milliseconds: int) -> int:

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from gateway import names, status
-from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.commands import Answer, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config.values import one_line
 from gateway.errors import GatewayError, StoreError
 from gateway.fetch import display_url
@@ -70,7 +70,8 @@ class Operations:
 
     `files` are those of revoked_serials, `sources` gives kind ("list" or "staple") and
     refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is;
-    `late` waits for the workers to put in force what is published, and counts those that have not.
+    `late` waits for the workers to put in force what is published, and counts those that have not;
+    `reload` checks the configuration and begins to take it; it raises ConfigError where it is not good.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Operations:
         issuers: Callable[[], Iterable[bytes]],
         look: Callable[[], status.Status],
         late: Callable[[], Awaitable[int]],
+        reload: Callable[[], Awaitable[None]],
         log: FilteringBoundLogger,
         *,
         now: Callable[[], float] = time.time,
@@ -93,6 +95,7 @@ class Operations:
         self._issuers = issuers
         self._look = look
         self._late = late
+        self._reload = reload
         self._log = log
         self._now = now
         self._revoked: tuple[LocalRevocation, ...] = ()
@@ -195,6 +198,10 @@ class Operations:
                 return await trio.to_thread.run_sync(_list, (*self._fixed, *self._revoked))
             case Status():
                 return self._status()
+            case Reload():
+                await self._reload()
+                self._log.info("reload asked for", by=by)
+                return Answer(ok=True, lines=("the configuration is good, and is being taken",))
 
     async def _revoke(self, command: Revoke, by: str) -> Answer:
         new = local.checked(

@@ -1,43 +1,48 @@
-"""The supervisor: binds the sockets, makes the contexts, forks, restarts what dies, drains.
+"""The supervisor: binds the sockets, makes the contexts, forks, restarts what dies, reloads, drains.
 
 There is no trio and no thread in it, so that it can fork at any time. Its
 children inherit sockets and contexts; a worker that is replaced loses neither a
 queued client nor the ticket keys. The kernel kills the children when it dies.
+
+A reload makes another generation: the new configuration is read, checked and bound
+whole; then control is replaced; then new workers begin to accept from the same
+sockets; only then those before stop, and serve the connections that they have.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import math
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 import traceback
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from gateway import commands, control, native, publish, worker
+from gateway import commands, control, log, native, publish, worker
 from gateway.config.material import load_token
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, UnsupportedOpenSSLError
 from gateway.log import get_logger
-from gateway.metrics import Counters
+from gateway.metrics import Counter, Counters
+from gateway.reading import Watch
+from gateway.sockets import Sockets, listen_admin
 from gateway.tls import openssl
-from gateway.tls.context import make_context
+from gateway.tls.context import make_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import socket
+    from collections.abc import Callable, Iterator, Sequence
 
-    from gateway.config.material import ListenerMaterial
-    from gateway.config.model import Address, Config
+    from gateway.config.model import Config
+    from gateway.reading import Reading
     from gateway.tls.context import ServerContext
 
-_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-_BACKLOG = 4096
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, publish.ACCEPTING}
 # Longer than any drain of a worker that still answers.
 _KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
@@ -48,9 +53,12 @@ _RESTART_PAUSE = 0.5
 _CONTROL_NICENESS = 10
 # What a worker has open besides its connections, with some to spare.
 _OTHER_DESCRIPTORS = 64
+# Generations that still have connections; whoever reloads more often than these end loses the oldest ones.
+_MOST_DRAINING = 4
+_NEVER = math.inf
 
 
-@dataclass
+@dataclass(eq=False)
 class _Child:
     name: str
     body: Callable[[], None]
@@ -59,68 +67,140 @@ class _Child:
     started: float = 0.0
     due: float = 0.0
     """When to start it (again), on the monotonic clock; meaningful while `pid` is 0."""
+    kill_at: float = _NEVER
+    """When it has had its time to end."""
+    dismissed: bool = False
+    """It is to end, which is no fault."""
+
+
+@dataclass(eq=False)
+class _Generation:
+    """What one configuration makes."""
+
+    number: int
+    reading: Reading
+    servers: Sequence[ServerContext]
+    workers: int
+    counters: Counters
+    admin: tuple[socket.socket, bytes | None] | None
+    children: list[_Child] = field(default_factory=list)
+    """Its workers."""
+    stop_at: float = _NEVER
+    """When its last connections are ended, where others accept by now."""
+
+    @property
+    def config(self) -> Config:
+        return self.reading.config
 
 
 class Supervisor:
     """One gateway. `run` returns when it has been told to stop and everything has ended."""
 
-    def __init__(self, config: Config, materials: Sequence[ListenerMaterial]) -> None:
+    def __init__(
+        self, reading: Reading, read: Callable[[], Reading], files: Callable[[Config], set[Path]]
+    ) -> None:
         """Take the lock, bind the sockets and make the contexts; nothing is forked yet.
+
+        `read` reads the configuration anew, for a reload; `files` are those that it then reads.
 
         Raises:
             ConfigError: an address cannot be bound, another gateway runs in this state_dir, or
                 OpenSSL does not take a certificate.
         """
-        self._config = config
+        self._read = read
+        self._files = files
         self._log = get_logger(process="supervisor")
         self._stopping = False
         self._resources = ExitStack()
         # First: what a bad certificate stops shall not have made a directory or bound a port.
-        servers = make_contexts(config, materials)
-        self._workers = _worker_count(config)
-        self._run_directory = config.state_dir / "run"
+        servers = make_contexts(reading.config.listeners, reading.materials)
+        self._run_directory = reading.config.state_dir / "run"
         self._run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock()
-        sockets = self._sockets = self._bind()
-        counters = Counters(self._workers, len(config.listeners))
-        self._counters = counters
-        control_socket = self._resources.enter_context(publish.bind(self._run_directory))
-        command_socket = self._resources.enter_context(
+        self._sockets = Sockets()
+        self._resources.callback(self._sockets.keep, None)
+        self._control_socket = self._resources.enter_context(publish.bind(self._run_directory))
+        self._command_socket = self._resources.enter_context(
             publish.bind(self._run_directory, commands.SOCKET_NAME)
         )
-        admin = self._bind_admin()
+        self._current = self._generation(reading, servers, None)
+        self._next: _Generation | None = None
+        """Begun, but not all of its workers accept yet."""
+        self._draining: list[_Generation] = []
+        self._control = _Child("control", lambda: self._be_control(self._current))
+        self._watch = Watch(self._files(reading.config)) if reading.config.watch else None
 
-        def be_control() -> None:
-            os.nice(_CONTROL_NICENESS)
-            _close(sockets)
-            control.run(control.Post(config, materials, control_socket, counters, command_socket, admin))
-
-        def be_worker(index: int) -> None:
-            control_socket.close()
-            command_socket.close()
-            if admin is not None:
-                admin[0].close()
-            _close([own for number, own in enumerate(sockets) if number != index])
-            worker.run(
-                worker.Post(
-                    index=index,
-                    workers=self._workers,
-                    config=config,
-                    run_directory=self._run_directory,
-                    servers=servers,
-                    sockets=sockets[index],
-                    counters=counters,
-                )
-            )
-
-        self._control = _Child("control", be_control)
-        self._children = [
-            self._control,
-            *(
-                _Child(f"worker-{index}", lambda index=index: be_worker(index), worker=index)  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
-                for index in range(self._workers)
-            ),
+    def _generation(
+        self, reading: Reading, servers: Sequence[ServerContext], before: _Generation | None
+    ) -> _Generation:
+        """Bind what `reading` needs that is not bound yet. Raises ConfigError, and nothing has changed."""
+        config = reading.config
+        workers = _worker_count(config)
+        self._sockets.bind(config, workers)
+        try:
+            admin = self._bind_admin(config, before)
+        except ConfigError:
+            if before is not None:
+                self._sockets.keep(before.config)
+            raise
+        for listener, address in self._sockets.names(config):
+            self._log.info("listening", listener=listener, address=address)
+        if before is None:
+            counters = Counters(workers, len(config.listeners))
+        else:
+            numbers = {listener.name: number for number, listener in enumerate(config.listeners)}
+            same = {
+                old: numbers[listener.name]
+                for old, listener in enumerate(before.config.listeners)
+                if listener.name in numbers
+            }
+            counters = before.counters.succeed(workers, len(config.listeners), same)
+        made = _Generation(before.number + 1 if before else 1, reading, servers, workers, counters, admin)
+        made.children = [
+            _Child(f"worker-{index}", lambda index=index: self._be_worker(made, index), worker=index)  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
+            for index in range(workers)
         ]
+        return made
+
+    def _be_control(self, generation: _Generation) -> None:
+        os.nice(_CONTROL_NICENESS)
+        self._sockets.close_others([])
+        config, materials, _ = generation.reading
+        control.run(
+            control.Post(
+                config, materials, self._control_socket, generation.counters, self._command_socket,
+                generation.admin, self._read, os.getppid(),
+            )
+        )  # fmt: skip
+
+    def _be_worker(self, generation: _Generation, index: int) -> None:
+        self._control_socket.close()
+        self._command_socket.close()
+        if generation.admin is not None:
+            generation.admin[0].close()
+        own = self._sockets.of(generation.config, index, generation.workers)
+        self._sockets.close_others(own)
+        worker.run(
+            worker.Post(
+                index=index,
+                workers=generation.workers,
+                config=generation.config,
+                run_directory=self._run_directory,
+                servers=generation.servers,
+                sockets=own,
+                counters=generation.counters,
+                supervisor=os.getppid(),
+            )
+        )
+
+    def _children(self) -> Iterator[_Child]:
+        """All of them; control first, since what workers need is started by it."""
+        yield self._control
+        for generation in self._generations():
+            yield from generation.children
+
+    def _generations(self) -> list[_Generation]:
+        return [*self._draining, self._current, *([self._next] if self._next else [])]
 
     def run(self) -> int:
         """Fork and watch until SIGTERM or SIGINT; the exit code."""
@@ -128,36 +208,119 @@ class Supervisor:
         with self._resources:
             self._log.info(
                 "starting",
-                workers=self._workers,
+                workers=self._current.workers,
                 openssl=openssl.openssl_version(),
-                state_dir=self._config.state_dir,
+                state_dir=self._current.config.state_dir,
                 pid=os.getpid(),
             )
-            self._raise_descriptor_limit()
+            self._raise_descriptor_limit(self._current)
             while True:
                 self._start_due()
-                received = signal.sigtimedwait(_SIGNALS, self._time_until_due())
-                if received is None:
-                    continue
-                if received.si_signo in (signal.SIGTERM, signal.SIGINT):
+                received = signal.sigtimedwait(_SIGNALS, self._patience())
+                if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                     return self._stop(signal.Signals(received.si_signo))
-                if received.si_signo == signal.SIGHUP:
-                    self._log.warning(
-                        "reload refused",
-                        error="reload is not supported yet",
-                        consequence="the configuration in force stays; restart to change it",
-                    )
                 self._reap()
+                self._end_overdue()
+                self._take_over()
+                asked = received is not None and received.si_signo == signal.SIGHUP
+                if asked or (self._watch is not None and self._watch.changed()):
+                    self._reload()
 
-    def _raise_descriptor_limit(self) -> None:
+    def _reload(self) -> None:
+        """Begin with the next generation, if its configuration is good."""
+        before = self._next or self._current
+        try:
+            reading = self._read()
+            if reading.config.state_dir != before.config.state_dir:
+                raise ConfigError(f"state_dir: {before.config.state_dir} cannot be changed by a reload")  # noqa: TRY301
+            servers = make_contexts(
+                reading.config.listeners,
+                reading.materials,
+                like=(before.config.listeners, before.reading.materials, before.servers),
+            )
+            after = self._generation(reading, servers, before)
+        except (ConfigError, UnsupportedOpenSSLError, OSError) as exc:
+            self._log.error("reload refused", error=str(exc), consequence="the configuration in force stays")
+            return
+        log.configure(reading.config.log.level, reading.config.log.format)
+        for warning in reading.warnings:
+            self._log.warning("configuration", warning=warning)
+        self._log.info("reloading", generation=after.number, workers=after.workers)
+        self._raise_descriptor_limit(after)
+        if self._next is not None:
+            self._hand_over(self._next)
+        self._next = after
+        self._watch = Watch(self._files(reading.config)) if reading.config.watch else None
+        # Workers that met the control process before this one would let clients in by its lists.
+        for child in after.children:
+            child.due = _NEVER
+        self._control.body = lambda: self._be_control(after)
+        self._control.dismissed = True
+        self._control.kill_at = time.monotonic() + _KILL_AFTER
+        _signal([self._control], publish.STOP)
+        if not self._control.pid:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        """The control process of the last generation has ended."""
+        now = time.monotonic()
+        self._control.dismissed = False
+        for child in (self._control, *(self._next.children if self._next else ())):
+            child.due = now
+
+    def _take_over(self) -> None:
+        """Where all workers of the next generation accept, those before need not any more."""
+        if self._next is not None and self._next.counters.accepting:
+            before, self._current, self._next = self._current, self._next, None
+            self._sockets.keep(self._current.config)
+            if before.admin is not None and before.admin[0] not in (self._current.admin or ()):
+                before.admin[0].close()
+            self._hand_over(before)
+            self._log.info(
+                "reloaded",
+                generation=self._current.number,
+                connections=self._current.counters.total(Counter.LIVE),
+                draining_for=f"{before.config.reload_drain_timeout:g}s",
+            )
+
+    def _hand_over(self, generation: _Generation) -> None:
+        """Have it accept no more, and serve those that it has."""
+        generation.stop_at = time.monotonic() + generation.config.reload_drain_timeout
+        for child in generation.children:
+            child.dismissed = True
+        _signal(generation.children, publish.HAND_OVER)
+        self._draining.append(generation)
+        for oldest in self._draining[:-_MOST_DRAINING]:
+            oldest.stop_at = min(oldest.stop_at, time.monotonic())
+
+    def _end_overdue(self) -> None:
+        """End those whose time to drain is up, kill those who do not, forget generations that have ended."""
+        now = time.monotonic()
+        for generation in list(self._draining):
+            if generation.stop_at <= now:
+                generation.stop_at = _NEVER
+                _signal(generation.children, publish.STOP)
+                for child in generation.children:
+                    child.kill_at = now + generation.config.drain_timeout + _KILL_AFTER
+            if not any(child.pid for child in generation.children):
+                generation.counters.retire()
+                self._draining.remove(generation)
+        overdue = [child for child in self._children() if child.pid and child.kill_at <= now]
+        if overdue:
+            self._log.warning("killing", children=" ".join(child.name for child in overdue))
+            _signal(overdue, signal.SIGKILL)
+            for child in overdue:
+                child.kill_at = _NEVER
+
+    def _raise_descriptor_limit(self, generation: _Generation) -> None:
         """Use all the descriptors that the process may have, and say so where they are not enough.
 
         A connection has two: its client's socket and its broker's.
         """
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        wanted = sum(listener.max_connections for listener in self._config.listeners)
-        room = self._workers * max(0, limit - _OTHER_DESCRIPTORS) // 2
+        wanted = sum(listener.max_connections for listener in generation.config.listeners)
+        room = generation.workers * max(0, limit - _OTHER_DESCRIPTORS) // 2
         if limit != resource.RLIM_INFINITY and room < wanted:
             self._log.warning(
                 "descriptor limit low",
@@ -169,13 +332,17 @@ class Supervisor:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        for child in self._children:
+        for child in self._children():
             if not child.pid and child.due <= now:
                 self._fork(child)
 
-    def _time_until_due(self) -> float:
-        waiting = [child.due for child in self._children if not child.pid]
-        return max(0.0, min(waiting) - time.monotonic()) if waiting else 3600.0
+    def _patience(self) -> float:
+        """Seconds until there is something to do, if nobody sends a signal."""
+        moments = [child.kill_at if child.pid else child.due for child in self._children()]
+        moments += [generation.stop_at for generation in self._draining]
+        if self._watch is not None:
+            moments.append(self._watch.next_look)
+        return min(3600.0, max(0.0, min(moments) - time.monotonic()))
 
     def _fork(self, child: _Child) -> None:
         parent = os.getpid()
@@ -217,27 +384,38 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for child in self._children:
-                if child.pid == pid:
-                    child.pid = 0
-                    lived = time.monotonic() - child.started
-                    child.due = time.monotonic() + (_RESTART_PAUSE if lived < _SHORT_LIFE else 0.0)
-                    if child.worker is not None:
-                        self._counters.clear_gauges(child.worker)
-                    if not self._stopping:
-                        self._counters.note_restart(worker=child.worker is not None)
-                    log = self._log.info if self._stopping else self._log.error
-                    log("child ended", child=child.name, pid=pid, status=_status(status))
+            for generation in self._generations():
+                for child in generation.children:
+                    if child.pid == pid:
+                        generation.counters.clear_gauges(child.worker or 0)
+            for ended in [each for each in self._children() if each.pid == pid]:
+                self._note_end(ended, status)
+
+    def _note_end(self, child: _Child, status: int) -> None:
+        pid, child.pid, child.kill_at = child.pid, 0, _NEVER
+        lived = time.monotonic() - child.started
+        expected = self._stopping or child.dismissed
+        (self._log.info if expected else self._log.error)(
+            "child ended", child=child.name, pid=pid, status=_status(status)
+        )
+        child.due = (
+            _NEVER if expected else time.monotonic() + (_RESTART_PAUSE if lived < _SHORT_LIFE else 0.0)
+        )
+        if not expected:
+            self._current.counters.note_restart(worker=child.worker is not None)
+        elif child is self._control and not self._stopping:
+            self._begin_next()
 
     def _stop(self, received: signal.Signals) -> int:
         """Drain: workers first, so that revocation goes on as long as there are connections."""
         self._stopping = True
-        self._log.info("stopping", signal=received.name, drain_timeout=f"{self._config.drain_timeout:g}s")
+        drain = self._current.config.drain_timeout
+        self._log.info("stopping", signal=received.name, drain_timeout=f"{drain:g}s")
         # Else clients would queue for a door that nobody opens any more.
-        _close(self._sockets)
-        workers = [child for child in self._children if child is not self._control]
+        self._sockets.keep(None)
+        workers = [child for child in self._children() if child is not self._control]
         _signal(workers, publish.STOP)
-        self._wait_for(workers, self._config.drain_timeout + _KILL_AFTER)
+        self._wait_for(workers, drain + _KILL_AFTER)
         _signal([self._control], publish.STOP)
         self._wait_for([self._control], _KILL_AFTER)
         self._log.info("stopped")
@@ -265,37 +443,22 @@ class Supervisor:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise ConfigError(
-                f"state_dir: {self._config.state_dir} is in use by another gateway; give each its own"
+                f"state_dir: {self._run_directory.parent} is in use by another gateway; give each its own"
             ) from exc
 
-    def _bind(self) -> list[list[list[socket.socket]]]:
-        """Listening sockets by worker, listener and address."""
-        sockets: list[list[list[socket.socket]]] = [
-            [[] for _ in self._config.listeners] for _ in range(self._workers)
-        ]
-        for number, listener in enumerate(self._config.listeners):
-            for position, address in enumerate(listener.bind):
-                try:
-                    bound = _listen(address, self._workers, int(listener.handshake_timeout))
-                except OSError as exc:
-                    raise ConfigError(
-                        f"listeners[{number}].bind[{position}]: cannot listen on {address}: {exc.strerror}"
-                    ) from exc
-                for index, listening in enumerate(bound):
-                    self._resources.enter_context(listening)
-                    sockets[index][number].append(listening)
-                self._log.info("listening", listener=listener.name, address=_name(bound[0]))
-        return sockets
-
-    def _bind_admin(self) -> tuple[socket.socket, bytes | None] | None:
+    def _bind_admin(
+        self, config: Config, before: _Generation | None
+    ) -> tuple[socket.socket, bytes | None] | None:
         """The socket of the admin interface and its token; None where there is none."""
-        configured = self._config.admin
+        configured = config.admin
         address = configured.bind
         if address is None:
             return None
         token = None if configured.token_file is None else load_token(configured.token_file)
+        if before is not None and before.admin is not None and before.config.admin.bind == address:
+            return before.admin[0], token
         try:
-            bound = _listen_admin(address)
+            bound = listen_admin(address)
         except OSError as exc:
             raise ConfigError(f"admin.bind: cannot listen on {address}: {exc.strerror}") from exc
         self._resources.enter_context(bound)
@@ -303,103 +466,8 @@ class Supervisor:
         return bound, token
 
 
-def make_contexts(config: Config, materials: Sequence[ListenerMaterial]) -> list[ServerContext]:
-    """A TLS context for each listener, in the configuration's order.
-
-    Raises:
-        ConfigError: OpenSSL does not take a certificate, a key, a CA or an option.
-        UnsupportedOpenSSLError: it is not one that was tested.
-    """
-    openssl.install()
-    return [
-        make_context(
-            listener,
-            certificates=material.certificates,
-            client_cas=material.client_cas,
-        )
-        for listener, material in zip(config.listeners, materials, strict=True)
-    ]
-
-
-def _listen(address: Address, count: int, defer: int) -> list[socket.socket]:
-    """One socket per worker on `address`, which share its clients evenly.
-
-    Raises:
-        OSError: the address is taken or not ours.
-    """
-    family, target = _target(address)
-    with _socket(family, address) as probe:
-        # SO_REUSEPORT would let a second gateway of this user in without a word.
-        probe.bind(target)
-    sockets: list[socket.socket] = []
-    for _ in range(count):
-        listening = _socket(family, address)
-        sockets.append(listening)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Accepted sockets inherit both. The client speaks first in TLS, so one that
-        # says nothing does not even wake a worker.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, max(1, defer))
-        listening.bind(target)
-        target = (target[0], listening.getsockname()[1])
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)  # noqa: FBT003 - the library's own signature
-    return sockets
-
-
-def _listen_admin(address: Address) -> socket.socket:
-    """Raises OSError: the address is taken, or not ours."""
-    if address.path:
-        path = Path(address.path)
-        if path.exists() and not path.is_socket():
-            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
-        return publish.bind(path.parent, path.name)
-    family, target = _target(address)
-    listening = _socket(family, address)
-    try:
-        listening.bind(target)
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
-    return listening
-
-
-def _target(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    if not address.host:
-        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-        return family, ("::" if family is socket.AF_INET6 else "0.0.0.0", address.port)  # noqa: S104 - asked for
-    family, _, _, _, target = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    return family, (str(target[0]), int(target[1]))
-
-
-def _socket(family: socket.AddressFamily, address: Address) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family is socket.AF_INET6:
-        # "[::]:8883" is IPv6 alone, so that it can stand beside "0.0.0.0:8883"; ":8883" is both.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(address.host))
-    return sock
-
-
-def _name(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _worker_count(config: Config) -> int:
     return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
-
-
-def _close(sockets: Sequence[Sequence[Sequence[socket.socket]]]) -> None:
-    for of_worker in sockets:
-        for of_listener in of_worker:
-            for listening in of_listener:
-                listening.close()
 
 
 def _signal(children: Sequence[_Child], number: signal.Signals) -> None:

@@ -38,7 +38,7 @@ from gateway.upstream.client import known_by, known_by_nothing, preface
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -74,6 +74,8 @@ class Post:
     sockets: Sequence[Sequence[socket.socket]]
     """This worker's own listening sockets, per listener."""
     counters: Counters
+    supervisor: int = 0
+    """Its process id, where it is to know that this worker accepts."""
 
 
 class Worker:
@@ -165,7 +167,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until told to stop, then until the last connection has ended or time is up."""
-        with trio.open_signal_receiver(publish.STOP) as signals, self._relay:
+        with trio.open_signal_receiver(publish.STOP, publish.HAND_OVER) as signals, self._relay:
             # The outer one: whom the relay tells of may come until it has been stopped.
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as nursery:
@@ -175,9 +177,11 @@ class Worker:
                     nursery.start_soon(self._look_around)
                     for door in self._doors:
                         nursery.start_soon(door.upstream.tend)
-                    await anext(signals)
+                    told = await anext(signals)
                     self._stopping = True
                     self._relay.stop_listening()
+                    if told == publish.HAND_OVER:
+                        await self._serve_on(signals)
                     await self._drain()
                     nursery.cancel_scope.cancel()
                 sessions.cancel_scope.cancel()
@@ -194,6 +198,10 @@ class Worker:
                 front.listen(listening)
             limits = _limits(listener, self._post.workers)
             self._relay.serve(front, limits, self._post.counters, gauge_index(number))
+        if len(self._open_doors) == len(self._doors):
+            self._post.counters.note_accepting(self._post.index)
+            if self._post.supervisor:
+                os.kill(self._post.supervisor, publish.ACCEPTING)
 
     async def _follow_control(self) -> None:
         while True:
@@ -216,7 +224,7 @@ class Worker:
                 except trio.BrokenResourceError:
                     pass
                 nursery.cancel_scope.cancel()
-            self._log.warning("control process lost", consequence="serving with the lists at hand")
+            self._log.info("control process lost", consequence="serving with the lists at hand")
             await trio.sleep(_RECONNECT_PAUSE)
 
     def _apply(self, update: publish.Update) -> bool:
@@ -370,11 +378,26 @@ class Worker:
             conn.close()
             self._refused -= 1
 
+    async def _serve_on(self, signals: AsyncIterator[int]) -> None:
+        """Others accept: until the last connection has ended, or told to stop."""
+        async with trio.open_nursery() as nursery:
+
+            async def end_when_empty() -> None:
+                await self._empty()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_when_empty)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+    async def _empty(self) -> None:
+        # The relay is C and sets no trio.Event.
+        while self._numbers[Counter.HANDSHAKING] or len(self._relay) or self._refused:  # noqa: ASYNC110
+            await trio.sleep(_LOOK)
+
     async def _drain(self) -> None:
         with trio.move_on_after(self._post.config.drain_timeout):
-            # The relay is C and sets no trio.Event.
-            while self._numbers[Counter.HANDSHAKING] or len(self._relay) or self._refused:  # noqa: ASYNC110
-                await trio.sleep(_LOOK)
+            await self._empty()
         if len(self._relay):
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()

@@ -257,7 +257,7 @@ def test_the_unit_gives_the_drain_its_time_and_starts_what_exists() -> None:
     service = unit["Service"]
     longest = Config.__struct_defaults__[2] + 2 * supervisor._KILL_AFTER
     assert float(service["TimeoutStopSec"].removesuffix("s")) > longest
-    for key in ("ExecStartPre", "ExecStart"):
+    for key in ("ExecStartPre", "ExecStart", "ExecReload"):
         program, name, option, file = service[key].split()
         assert program.endswith("/tls-gateway")
         assert option in main.commands[name].params[0].opts

@@ -35,19 +35,20 @@ def test_a_count_can_go_down_again() -> None:
 
 
 def test_a_listener_has_a_gauge_of_its_own_behind_all_counters() -> None:
-    first = len(Counter) + len(HANDSHAKE_TIMES) + 1
+    # A page ends with the last bucket, and with whether the worker accepts.
+    first = len(Counter) + len(HANDSHAKE_TIMES) + 2
     assert [gauge_index(0), gauge_index(1)] == [first, first + 1]
 
 
 def test_a_page_has_as_many_counters_as_c_counts() -> None:
-    assert gauge_index(0) == lib.GW_COUNT_TOTAL
+    assert gauge_index(0) == lib.GW_COUNT_TOTAL + 1
 
 
 def test_handshakes_are_counted_up_to_each_time_and_all_together() -> None:
     counters = Counters(2, 0)
     for page in counters.pages:
         numbers = memoryview(page).cast("Q")
-        numbers[len(Counter)] = numbers[len(Counter) + 3] = numbers[gauge_index(0) - 1] = 1
+        numbers[len(Counter)] = numbers[len(Counter) + 3] = numbers[lib.GW_COUNT_TOTAL - 1] = 1
     times = counters.handshake_times()
     assert times[:3] == [2, 2, 2]
     assert times[3:14] == [4] * 11
@@ -106,3 +107,36 @@ def test_a_worker_that_died_has_no_connections_but_keeps_its_history() -> None:
     assert counters.total(Counter.LIVE) == 5
     assert counters.total(Counter.HANDSHAKING) == 5
     assert counters.connections(0) == 5
+
+
+def test_those_after_a_reload_go_on_from_those_before() -> None:
+    first = Counters(2, 2)
+    first_numbers = [memoryview(page).cast("Q") for page in first.pages]
+    for numbers in first_numbers:
+        numbers[Counter.HANDSHAKES], numbers[Counter.LIVE] = 10, 3
+        numbers[gauge_index(0)], numbers[gauge_index(1)] = 1, 2
+    first.note_restart(worker=True)
+    # Listener 1 has become 0; 0 is gone.
+    second = first.succeed(1, 1, {1: 0})
+    memoryview(second.pages[0]).cast("Q")[gauge_index(0)] = 5
+    assert (second.total(Counter.HANDSHAKES), second.total(Counter.LIVE)) == (20, 6)
+    assert (second.connections(0), second.worker_restarts) == (9, 1)
+    # And once more, to two listeners, of which the second is the one from before.
+    third = second.succeed(1, 2, {0: 1})
+    assert (third.connections(0), third.connections(1), third.total(Counter.HANDSHAKES)) == (0, 9, 20)
+    for worker in (0, 1):
+        first.clear_gauges(worker)
+    first.retire()
+    assert (third.connections(1), third.total(Counter.HANDSHAKES), third.total(Counter.LIVE)) == (5, 20, 0)
+    fourth = third.succeed(1, 2, {0: 0, 1: 1})
+    assert (fourth.total(Counter.HANDSHAKES), fourth.connections(1)) == (20, 5)
+
+
+def test_all_workers_have_to_accept_and_one_that_dies_does_not() -> None:
+    counters = Counters(2, 1)
+    counters.note_accepting(1)
+    assert not counters.accepting
+    counters.note_accepting(0)
+    assert counters.accepting
+    counters.clear_gauges(1)
+    assert not counters.accepting

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway import operations as operations_module
 from gateway import status
-from gateway.commands import Answer, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.commands import Answer, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config import serials
 from gateway.config.material import ListenerMaterial
 from gateway.errors import FetchError, GatewayError, TableError
@@ -88,6 +88,8 @@ class Desk:
         self.sources: list[tuple[str, Any]] = []
         self.late = 0
         self.status = a_status()
+        self.reloads = 0
+        self.bad_configuration = ""
         self.operations = Operations(
             self.tables,
             self.store,
@@ -96,6 +98,7 @@ class Desk:
             lambda: [CA],
             lambda: self.status,
             self.count_late,
+            self._reload,
             get_logger(process="control"),
             now=lambda: WHEN,
         )
@@ -103,6 +106,11 @@ class Desk:
     async def count_late(self) -> int:
         await trio.lowlevel.checkpoint()
         return self.late
+
+    async def _reload(self) -> None:
+        if self.bad_configuration:
+            raise GatewayError(self.bad_configuration)
+        self.reloads += 1
 
     async def revoke(self, serial: str = "05", issuer: bytes = CA, reason: str = "keyCompromise") -> Answer:
         return await self.operations.handle(Revoke(issuer, serial, reason, "lost\n"), BY)
@@ -497,3 +505,14 @@ async def test_what_is_revoked_by_hand_and_by_the_configuration_is_counted(
     await desk.operations.restore()
     await desk.revoke()
     assert desk.operations.revoked == (1, 1)
+
+
+async def test_a_reload_begins_where_the_configuration_is_good_and_says_why_where_it_is_not(
+    desk: Desk,
+) -> None:
+    answer = await desk.operations.handle(Reload(), BY)
+    assert (answer.ok, answer.lines) == (True, ("the configuration is good, and is being taken",))
+    desk.bad_configuration = "gateway.toml: workers: expected a whole number"
+    with pytest.raises(GatewayError, match="workers: expected"):
+        await desk.operations.handle(Reload(), BY)
+    assert desk.reloads == 1

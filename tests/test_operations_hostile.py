@@ -71,6 +71,7 @@ class Office:
             lambda: [NAME],
             unused,
             none_late,
+            unused,
             get_logger(process="control"),
             now=lambda: WHEN,
         )

@@ -56,6 +56,8 @@ def command(path: str, body: bytes, issuers: Iterable[bytes]) -> Command:
     """
     try:
         match path:
+            case "/reload":
+                return commands.Reload()
             case "/refresh":
                 return commands.Refresh(msgspec.json.decode(body or b"{}", type=RefreshBody).url)
             case "/revoke":

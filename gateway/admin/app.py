@@ -87,6 +87,7 @@ class App:
             "/lookup": {"GET": self._lookup},
             "/revoked": {"GET": self._revoked},
             "/refresh": {"POST": self._act},
+            "/reload": {"POST": self._act},
             "/revoke": {"POST": self._act},
             "/unrevoke": {"POST": self._act},
         }

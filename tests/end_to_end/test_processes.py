@@ -138,16 +138,6 @@ def test_sigterm_drains_and_exits_with_0(tmp_path: Path, ca: OpensslCa, web: Web
         assert not gateway.lines("drain timed out")
 
 
-def test_a_reload_is_refused_and_nothing_changes(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
-    config, port = configure(tmp_path, ca, web, echo.port)
-    with Gateway(config, port) as gateway, client(port, ca) as held:
-        before = gateway.children()
-        os.killpg(gateway.process.pid, signal.SIGHUP)
-        gateway.wait_for("reload refused", "not supported yet")
-        assert echoes(held)
-        assert gateway.children() == before
-
-
 def test_too_few_descriptors_are_told_at_the_start(
     tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
 ) -> None:
@@ -209,9 +199,15 @@ def test_sessions_resume_on_any_worker_and_are_looked_up_again(
             assert resume(port, context, session)[:2] == (True, True)
         ca.revoke("roamer")
         ca.publish()
-        gateway.wait_for("list in force", "number=2")
+
+        def turned_away() -> bool:
+            # Each worker hears of the list in its own time, and is met by chance.
+            assert resume(port, context, session)[1]
+            refusal = ("client refused", "reason=certificate_revoked", "resumed=True", "CN=roamer")
+            return bool(gateway.lines(*refusal))
+
+        until(turned_away, "the list to be in force")
         assert resume(port, context, session)[:2] == (False, True)
-        gateway.wait_for("client refused", "reason=certificate_revoked", "resumed=True", "CN=roamer")
 
 
 def test_a_full_handshake_brings_one_ticket(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:

@@ -104,6 +104,7 @@ class Scene:
             self.look,
             none_late,
             unused,
+            unused,
             now=self.now,
         )
 

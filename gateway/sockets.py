@@ -1,0 +1,177 @@
+"""Listening sockets, which outlive the processes and the configurations that use them.
+
+Each address of a listener has one SO_REUSEPORT socket per worker, bound once: the
+kernel spreads clients over them, and who waits in the queue of one is not lost when
+the worker that accepts from it is replaced by another.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway import publish
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.config.model import Address, Config
+
+_BACKLOG = 4096
+
+
+class _Place(NamedTuple):
+    """An address, and which of those of this port it is: of port 0 there may be several, of others one."""
+
+    address: Address
+    nth: int
+
+
+class Sockets:
+    """All that are bound, by address."""
+
+    def __init__(self) -> None:
+        self._bound: dict[_Place, list[socket.socket]] = {}
+
+    def bind(self, config: Config, workers: int) -> None:
+        """Bind what `config` names and is not bound yet: all of it, or nothing.
+
+        Raises:
+            ConfigError: an address is taken or not ours.
+        """
+        new: list[socket.socket] = []
+        before = {place: list(bound) for place, bound in self._bound.items()}
+        try:
+            for _, key, place, defer in _places(config):
+                bound = self._bound.setdefault(place, [])
+                try:
+                    for opened in _listen(place.address, bound, workers, defer):
+                        new.append(opened)
+                        bound.append(opened)
+                except OSError as exc:
+                    raise ConfigError(f"{key}: cannot listen on {place.address}: {exc.strerror}") from exc
+        except ConfigError:
+            for opened in new:
+                opened.close()
+            self._bound = before
+            raise
+
+    def of(self, config: Config, worker: int, workers: int) -> list[list[socket.socket]]:
+        """Those of one worker, per listener: of more sockets than workers each has several."""
+        found: list[list[socket.socket]] = [[] for _ in config.listeners]
+        for listener, _, place, _ in _places(config):
+            found[listener] += [
+                opened for number, opened in enumerate(self._bound[place]) if number % workers == worker
+            ]
+        return found
+
+    def names(self, config: Config) -> Iterator[tuple[str, str]]:
+        """Listener and address, as it really is: a port may have been the kernel's to choose."""
+        for listener, _, place, _ in _places(config):
+            host, port = self._bound[place][0].getsockname()[:2]
+            yield config.listeners[listener].name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def keep(self, config: Config | None) -> None:
+        """Close those that `config` does not name; None: all."""
+        named = set() if config is None else {place for _, _, place, _ in _places(config)}
+        for place in self._bound.keys() - named:
+            for opened in self._bound.pop(place):
+                opened.close()
+
+    def close_others(self, own: list[list[socket.socket]]) -> None:
+        """In a child: close all but its `own`."""
+        kept = {opened.fileno() for of_listener in own for opened in of_listener}
+        for bound in self._bound.values():
+            for opened in bound:
+                if opened.fileno() not in kept:
+                    opened.close()
+
+
+def listen_admin(address: Address) -> socket.socket:
+    """The socket of the admin interface.
+
+    Raises:
+        OSError: the address is taken, or not ours.
+    """
+    if address.path:
+        path = Path(address.path)
+        if path.exists() and not path.is_socket():
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+        return publish.bind(path.parent, path.name)
+    family, target = _target(address)
+    listening = _socket(family, address)
+    try:
+        listening.bind(target)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listening
+
+
+def _places(config: Config) -> Iterator[tuple[int, str, _Place, int]]:
+    """Number of the listener, key in the file, place, and seconds that a client has to say something."""
+    seen: Counter[Address] = Counter()
+    for number, listener in enumerate(config.listeners):
+        for position, address in enumerate(listener.bind):
+            key = f"listeners[{number}].bind[{position}]"
+            if seen[address] and address.port:
+                raise ConfigError(f"{key}: cannot listen on {address}: another listener does")
+            yield number, key, _Place(address, seen[address]), max(1, int(listener.handshake_timeout))
+            seen[address] += 1
+
+
+def _listen(address: Address, bound: list[socket.socket], count: int, defer: int) -> Iterator[socket.socket]:
+    """Those that `bound` lacks to be `count`, which share the clients of `address` evenly.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    family, target = _target(address)
+    if bound:
+        target = (target[0], bound[0].getsockname()[1])
+    else:
+        with _socket(family, address) as probe:
+            # SO_REUSEPORT would let a second gateway of this user in without a word.
+            probe.bind(target)
+    for _ in range(count - len(bound)):
+        listening = _socket(family, address)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # Accepted sockets inherit both. The client speaks first in TLS, so one that
+            # says nothing does not even wake a worker.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer)
+            listening.bind(target)
+            target = (target[0], listening.getsockname()[1])
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+        except OSError:
+            listening.close()
+            raise
+        yield listening
+
+
+def _target(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    if not address.host:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return family, ("::" if family is socket.AF_INET6 else "0.0.0.0", address.port)  # noqa: S104 - asked for
+    family, _, _, _, target = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, (str(target[0]), int(target[1]))
+
+
+def _socket(family: socket.AddressFamily, address: Address) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family is socket.AF_INET6:
+        # "[::]:8883" is IPv6 alone, so that it can stand beside "0.0.0.0:8883"; ":8883" is both.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(address.host))
+    return sock

@@ -1,0 +1,245 @@
+"""A reload changes what it should and loses nobody."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.parts import (
+    TIMEOUT,
+    Gateway,
+    OpensslCa,
+    Web,
+    accepts,
+    free_port,
+    refused,
+    run,
+    s_client,
+    until,
+)
+from tests.end_to_end.test_processes import configure, workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RELOADS = 20
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+def edit(config: Path, before: str, after: str) -> None:
+    text = config.read_text()
+    assert before in text
+    config.write_text(text.replace(before, after))
+
+
+def reload(gateway: Gateway) -> None:
+    """Have it reload, and wait until the workers of the new generation accept alone."""
+    count = len(gateway.lines(" reloaded "))
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.wait_for(" reloaded ", count=count + 1)
+
+
+class Storm:
+    """Clients that come one after the other, each with a handshake and an echo, from several threads."""
+
+    def __init__(self, port: int, ca: OpensslCa, threads: int = 4) -> None:
+        self._port = port
+        self._context = tls_context(ca)
+        self._over = threading.Event()
+        self.served = 0
+        self.faults: list[str] = []
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                with (
+                    socket.create_connection(("127.0.0.1", self._port), TIMEOUT) as plain,
+                    self._context.wrap_socket(plain, server_hostname="localhost") as connection,
+                ):
+                    assert echoes(connection)
+                self.served += 1
+            except (OSError, AssertionError) as exc:
+                self.faults.append(repr(exc))
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+
+
+def test_twenty_reloads_at_full_rate_lose_neither_a_client_nor_a_connection(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, extra='reload_drain_timeout = "60s"')
+    with Gateway(config, port) as gateway, client(port, ca) as first, Storm(port, ca) as storm:
+        for number in range(RELOADS):
+            before = storm.served
+            reload(gateway)
+            until(lambda before=before: storm.served > before or bool(storm.faults), "clients after a reload")  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
+            assert not storm.faults, f"reload {number + 1}"
+            if number == 1:
+                # Not longer: the generation before the last four is ended for want of room.
+                assert echoes(first)
+    assert storm.faults == []
+    assert storm.served > 10 * RELOADS
+
+
+def test_a_live_connection_goes_on_and_is_still_subject_to_revocation(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    ca.issue("stolen")
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway, client(port, ca) as kept, client(port, ca, "stolen") as stolen:
+        old = workers_of(gateway)
+        reload(gateway)
+        assert echoes(kept)
+        assert echoes(stolen)
+        ca.revoke("stolen")
+        ca.publish()
+        assert stolen.recv(1) == b""
+        gateway.wait_for("client disconnected", "certificate_revoked", "CN=stolen")
+        assert echoes(kept)
+        kept.close()
+        until(
+            lambda: all(not Path(f"/proc/{pid}").exists() for pid in old.values()), "the old workers to end"
+        )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ("workers = 2", "workers = 0", "workers: expected"),
+        ("server.pem", "missing.pem", "missing.pem"),
+        ('bind = ["', 'bind = ["192.0.2.1:1", "', "cannot listen on 192.0.2.1:1"),
+        ("/state", "/elsewhere", "cannot be changed by a reload"),
+    ],
+)
+def test_a_bad_configuration_is_refused_whole_and_nothing_changes(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, before: str, after: str, complaint: str
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        children = gateway.children()
+        edit(config, before, after)
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for("reload refused", complaint, "the configuration in force stays")
+        assert echoes(held)
+        with client(port, ca):
+            assert gateway.children() == children
+
+
+def test_the_command_answers_with_the_reason_or_has_it_taken(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    command = [sys.executable, "-m", "gateway", "reload", "--state-dir", str(tmp_path / "state")]
+    with Gateway(config, port) as gateway:
+        edit(config, "workers = 2", "workers = -1")
+        bad = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert (bad.returncode, "workers: expected" in bad.stderr) == (1, True)
+        edit(config, "workers = -1", "workers = 3")
+        good = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert (good.returncode, good.stdout) == (0, "the configuration is good, and is being taken\n")
+        gateway.wait_for(" reloaded ")
+        until(lambda: len(workers_of(gateway)) == 3, "the third worker")
+
+
+def test_a_renewed_certificate_is_presented_and_its_listener_moves_and_grows(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, workers=3)
+    ca.issue("renewed", "server")
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        other = free_port()
+        edit(config, "server.pem", "renewed.pem")
+        edit(config, "server.key", "renewed.key")
+        edit(config, "workers = 3", "workers = 1")
+        edit(config, f'"127.0.0.1:{port}"', f'"127.0.0.1:{port}", "127.0.0.1:{other}"')
+        reload(gateway)
+        for each in (port, other):
+            # Of the three sockets of the first port one worker has all.
+            for _ in range(6):
+                assert "CN = renewed" in s_client(each, ca, "device")
+        edit(config, f'"127.0.0.1:{port}", ', "")
+        reload(gateway)
+        assert not accepts(port)
+        assert accepts(other)
+        assert echoes(held)
+
+
+def test_a_client_ca_taken_out_lets_nobody_in_any_more(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    other = OpensslCa(tmp_path / "other", "Another CA")
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        edit(config, f'client_ca = "{ca.directory}/ca.pem"', f'client_ca = "{other.directory}/ca.pem"')
+        reload(gateway)
+        assert "alert unknown ca" in refused(port, ca, "device", "-tls1_2")
+        assert echoes(held)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_outlive_a_reload_that_does_not_change_their_listener(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, version: ssl.TLSVersion
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    context = tls_context(ca)
+    context.minimum_version = context.maximum_version = version
+    with Gateway(config, port) as gateway:
+        _, _, session = resume(port, context, None)
+        edit(config, "workers = 2", "workers = 1")
+        reload(gateway)
+        assert resume(port, context, session)[:2] == (True, True)
+
+
+def test_files_that_are_watched_are_taken_when_they_have_changed(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, extra="watch = true")
+    ca.issue("renewed", "server")
+    with Gateway(config, port) as gateway:
+        for kind in ("key", "pem"):
+            # In one step each, as whoever renews does it: between them the two do not fit.
+            run("cp", ca.directory / f"renewed.{kind}", ca.directory / "new")
+            (ca.directory / "new").rename(ca.directory / f"server.{kind}")
+        gateway.wait_for(" reloaded ")
+        assert "CN = renewed" in s_client(port, ca, "device")
+
+
+def test_only_so_many_generations_drain_and_the_oldest_ends_with_close_notify(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, workers=1, drain="100ms")
+    with Gateway(config, port) as gateway, ExitStack() as stack:
+        held = []
+        for _ in range(6):
+            held.append(stack.enter_context(client(port, ca)))
+            reload(gateway)
+        for oldest in held[:2]:
+            assert oldest.recv(1) == b""
+        assert all(echoes(each) for each in held[2:])
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(TIMEOUT) == 0
