@@ -146,9 +146,9 @@ class Control:
             ],
             self._issuers,
             self._look,
-            self._late,
-            self._reload,
             self._log,
+            late=self._late,
+            reload=self._reload,
         )
         self._observer = Observer(post.config, post.materials, post.counters)
         self._started = time.time()

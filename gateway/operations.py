@@ -82,10 +82,10 @@ class Operations:
         sources: Callable[[], Iterable[tuple[str, Refreshable]]],
         issuers: Callable[[], Iterable[bytes]],
         look: Callable[[], status.Status],
-        late: Callable[[], Awaitable[int]],
-        reload: Callable[[], Awaitable[None]],
         log: FilteringBoundLogger,
         *,
+        late: Callable[[], Awaitable[int]],
+        reload: Callable[[], Awaitable[None]],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tables = tables

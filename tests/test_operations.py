@@ -97,9 +97,9 @@ class Desk:
             lambda: self.sources,
             lambda: [CA],
             lambda: self.status,
-            self.count_late,
-            self._reload,
             get_logger(process="control"),
+            late=self.count_late,
+            reload=self._reload,
             now=lambda: WHEN,
         )
 

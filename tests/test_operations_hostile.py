@@ -70,9 +70,9 @@ class Office:
             list,
             lambda: [NAME],
             unused,
-            none_late,
-            unused,
             get_logger(process="control"),
+            late=none_late,
+            reload=unused,
             now=lambda: WHEN,
         )
 

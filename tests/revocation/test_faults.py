@@ -102,9 +102,9 @@ class Scene:
             lambda: [("list", self.refresher)],
             tuple,
             self.look,
-            none_late,
             unused,
-            unused,
+            late=none_late,
+            reload=unused,
             now=self.now,
         )
 
