@@ -11,7 +11,7 @@ STRICT := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Wconversion -Werror
 CBUILD := csrc/build
 FUZZ_SECONDS ?= 30
 
-.PHONY: help run test check lint types cwarn peers bench ctest asan tsan valgrind run-ctests fuzz format clean
+.PHONY: help run test check lint types cwarn peers scanner bench ctest asan tsan valgrind run-ctests fuzz format clean
 
 help:
 	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
@@ -52,6 +52,13 @@ format: $(READY)
 # Envoy, which is large, and what draws the charts; the other peers are Debian's packages (bench/README.md).
 peers: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+
+# sslyze, which scans a gateway in the tests: in an environment of its own, since it wants an older cryptography.
+scanner: .scanner/bin/sslyze
+
+.scanner/bin/sslyze:
+	$(PYTHON) -m venv .scanner
+	.scanner/bin/python -m pip install --quiet 'sslyze==6.3.1'
 
 bench: peers
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
@@ -119,6 +126,6 @@ fuzz:
 	done
 
 clean:
-	rm -rf $(VENV) $(CBUILD) build *.egg-info gateway/_native*.so bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .scanner $(CBUILD) build *.egg-info gateway/_native*.so bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 comma := ,

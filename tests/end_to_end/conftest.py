@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.end_to_end.parts import Mosquitto, OpensslCa, Web
+from tests.end_to_end.tls_house import open_house
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.end_to_end.tls_house import House
 
 
 @pytest.fixture
@@ -34,3 +37,10 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker on a plain port."""
     with Mosquitto(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A gateway with a listener for each way to set the TLS options."""
+    with open_house(tmp_path_factory.mktemp("tls")) as opened:
+        yield opened
