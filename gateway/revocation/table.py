@@ -96,7 +96,11 @@ class Tables:
         self._retired: deque[tuple[float, Path]] = deque()
         self._left_out: dict[Stream, str] = {}
         self._world = World()
+        # Taken in this order. To revoke locally needs the last two alone: it must not wait for
+        # long lists that are being compiled.
         self._lock = trio.Lock()
+        self._local_lock = trio.Lock()
+        self._force_lock = trio.Lock()
         self._batched = False
 
     def __len__(self) -> int:
@@ -195,14 +199,15 @@ class Tables:
             CrlError: an entry cannot be used.
             StoreError, TableError: a table cannot be written. What was in force stays.
         """
-        async with self._lock:
+        async with self._local_lock:
             grouped: dict[CanonicalName, bytes] = {}
             for name, content in chain.from_iterable(entries.items() for entries in several):
                 grouped[canonical_name(name)] = grouped.get(canonical_name(name), b"") + content
             new, before = await trio.to_thread.run_sync(self._compile_local, grouped), self._local
             retired = new
             try:
-                await self._put_in_force(self._latest, new)
+                # What has been compiled meanwhile comes into force in its own turn.
+                await self._put_in_force(None, new)
                 retired = before
             finally:
                 now = trio.current_time()
@@ -225,24 +230,30 @@ class Tables:
             StoreError: one cannot be removed.
         """
         # Nothing may be compiled meanwhile: it would be taken for one of those.
-        async with self._lock:
+        async with self._lock, self._local_lock:
             await trio.to_thread.run_sync(self._store.sweep_tables, self._kept())
 
     async def _put_in_force(
-        self, lists: dict[Stream, Listed], local: dict[CanonicalName, TableFile] | None = None
+        self, lists: dict[Stream, Listed] | None, local: dict[CanonicalName, TableFile] | None = None
     ) -> None:
-        local = self._local if local is None else local
-        resolution = await trio.to_thread.run_sync(self._resolve, lists, local)
-        # One generation back stays: a worker may be about to open it.
-        self._previous |= {stream: self._lists[stream] for stream in self._new if stream in self._lists}
-        self._lists, self._local = lists, local
-        self._new = {}
-        for stream, reason in resolution.left_out.items():
-            if stream not in self._left_out:
-                self._observer.left_out(stream, reason)
-        self._left_out = dict(resolution.left_out)
-        self._world = resolution.world
-        self._observer.published(resolution.coverages)
+        """Have these lists, and these tables of what is revoked locally, in force; None is those that are."""
+        async with self._force_lock:
+            local = self._local if local is None else local
+            counted = self._lists if lists is None else lists
+            resolution = await trio.to_thread.run_sync(self._resolve, counted, local)
+            if lists is not None:
+                # One generation back stays: a worker may be about to open it.
+                self._previous |= {
+                    stream: self._lists[stream] for stream in self._new if stream in self._lists
+                }
+                self._lists, self._new = lists, {}
+            self._local = local
+            for stream, reason in resolution.left_out.items():
+                if stream not in self._left_out:
+                    self._observer.left_out(stream, reason)
+            self._left_out = dict(resolution.left_out)
+            self._world = resolution.world
+            self._observer.published(resolution.coverages)
 
     def _resolve(
         self, lists: Mapping[Stream, Listed], local: Mapping[CanonicalName, TableFile]

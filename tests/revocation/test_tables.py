@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from cryptography import x509
 
 from gateway.errors import CrlError, GatewayError, StoreError, TableError
 from gateway.names import issuer_id
-from gateway.native import Table
+from gateway.native import Table, compile_table
 from gateway.revocation import coverage
 from gateway.revocation import table as table_module
 from gateway.revocation.authorities import Authorities
@@ -280,6 +281,30 @@ async def test_a_table_of_what_was_revoked_locally_outlives_its_successor_for_a_
     await trio.sleep(table_module._LINGER)
     await process.tables.revoke_locally({})
     assert process.files() == set()
+
+
+async def test_who_revokes_locally_does_not_wait_for_a_long_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, go_on, compiling = Process(tmp_path), threading.Event(), trio.Event()
+    await process.tables.install(crl(8))
+    token = trio.lowlevel.current_trio_token()
+
+    def slowly(octets: bytes, entries: Any, meta: Any, fd: int, *, indirect: bool = False) -> int:
+        if meta.number is not None:
+            token.run_sync_soon(compiling.set)
+            assert go_on.wait(30)
+        return compile_table(octets, entries, meta, fd, indirect=indirect)
+
+    monkeypatch.setattr(table_module, "compile_table", slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process.tables.install, crl(8, 9, number=2))
+        await compiling.wait()
+        with trio.move_on_after(30):
+            await process.tables.revoke_locally({NAME: entry(5)})
+        assert revoked(process) == [{8}, {5}]
+        go_on.set()
+    assert revoked(process) == [{8, 9}, {5}]
 
 
 async def test_what_could_not_be_put_in_force_is_not_put_in_force_later(
