@@ -197,6 +197,7 @@ class Control:
                 configured_revocations=configured,
                 problems=self._operations.problems,
                 brokers=self._checks.standings(),
+                held=self._state.held,
             )
         )
 

@@ -150,6 +150,8 @@ class Moment(NamedTuple):
     """With what is revoked by hand, or by the configuration."""
     brokers: Mapping[str, Mapping[str, bool]] = {}
     """Whether a listener's brokers are up, by its name and their address; where there are health checks."""
+    held: Iterable[str] = ()
+    """Listeners that are closed until a staple is there that their certificate demands."""
 
 
 class Observer:
@@ -222,6 +224,7 @@ class Observer:
                 reasons.append(f"listener {name}: no broker is up")
             else:
                 warnings += [f"listener {name}: broker {address} is down" for address in down]
+        reasons += [f"listener {name}: closed until its staple is there" for name in at.held]
         for known in at.sources:
             condition, state = _condition(known.state, at.now), known.state
             told = f"{known.kind} {display_url(state.url)}"
@@ -296,10 +299,7 @@ def lines(status: Status) -> list[str]:
     ]
     if status.worker_restarts or status.control_restarts:
         told.append(f"restarted: workers {status.worker_restarts}, control {status.control_restarts} times")
-    told += [
-        f"listener {each.name} {' '.join(each.bind)}: {each.connections} live of {each.max_connections}"
-        for each in status.listeners
-    ]
+    told += [f"listener {each.name} {' '.join(each.bind)}: {_connections(each)}" for each in status.listeners]
     told += [f"{each.kind} {each.url}: {_source_words(each, status.now)}" for each in status.sources]
     told += [
         f"certificate {each.subject} (serial {each.serial}, {each.use} of {each.listener}): "
@@ -310,6 +310,14 @@ def lines(status: Status) -> list[str]:
         f"revoked by hand: {status.local_revocations}; by the configuration: {status.configured_revocations}"
     )
     return told
+
+
+def _connections(listener: ListenerStatus) -> str:
+    """How many, and where health checks say that they can go."""
+    live = f"{listener.connections} live of {listener.max_connections}"
+    checked = [each for each in listener.brokers if each.up is not None]
+    words = ", ".join(f"{each.address} {'up' if each.up else 'DOWN'}" for each in checked)
+    return f"{live}; brokers: {words}" if words else live
 
 
 def _handshakes(totals: dict[str, int]) -> str:

@@ -51,8 +51,10 @@ def observer(
     return Observer(Config(listeners=(listener,)), [material], Counters(1, 1))
 
 
-def look(of: Observer, *sources: Known, begun: bool = True, issuers: Iterable[bytes] = ()) -> Status:
-    return of.look(Moment(NOW, NOW - 10, begun, sources, issuers, 1, 2))
+def look(
+    of: Observer, *sources: Known, begun: bool = True, issuers: Iterable[bytes] = (), **more: Any
+) -> Status:
+    return of.look(Moment(NOW, NOW - 10, begun, sources, issuers, 1, 2, **more))
 
 
 def of_list(url: str = A, left: int | None = 60) -> Known:
@@ -163,6 +165,11 @@ def test_a_revoked_certificate_is_warned_of_while_its_last_good_staple_is_in_for
     )
 
 
+def test_it_is_not_ready_while_a_listener_waits_for_the_staple_that_its_certificate_demands() -> None:
+    found = look(observer(), of_list(), held=["external"])
+    assert found.reasons == ("listener external: closed until its staple is there",)
+
+
 def test_passwords_are_not_told() -> None:
     found = look(observer(), of_list(left=None), of_list())
     assert b"secret" not in msgspec.json.encode(found)
@@ -189,7 +196,7 @@ def test_the_json_is_what_the_schema_says() -> None:
 def test_the_text_says_what_an_operator_asks_first() -> None:
     text = "\n".join(lines(a_status()))
     assert "ready, 2 workers, control up 1d 1h" in text
-    assert "listener external 0.0.0.0:8883: 5 live of 100000" in text
+    assert "listener external 0.0.0.0:8883: 5 live of 100000; brokers: 127.0.0.1:1883 up" in text
     assert "list http://crl.example/ca.crl: in force, number 7, 12 entries, 1h old, until" in text
     assert "revoked by hand: 1; by the configuration: 0" in text
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.status import Status
 
 JSON = "application/json"
+_UNAUTHORIZED = 401
 # Seconds between two log lines about requests that are denied: anyone may send them.
 _SAID_EVERY = 10.0
 
@@ -112,6 +113,9 @@ class App:
         return await methods[method](request)
 
     def _deny(self, request: Request, denied: Denied) -> Response:
+        if denied.status == _UNAUTHORIZED and "authorization" not in request.headers:
+            # How a browser begins: it asks for the password only then.
+            return _challenge(denied)
         self._denied += 1
         if self._now() - self._said_at >= _SAID_EVERY:
             self._log.warning(
@@ -122,9 +126,7 @@ class App:
                 denied=self._denied,
             )
             self._said_at, self._denied = self._now(), 0
-        challenge = [("WWW-Authenticate", 'Basic realm="tls-gateway: the token is the password"')]
-        headers = challenge if denied.status == 401 else []  # noqa: PLR2004 - RFC 9110's number
-        return Response(denied.status, f"{denied.reason}\n".encode(), headers=headers)
+        return _challenge(denied)
 
     def _ready(self, *, told: bool) -> Response:
         status = self._desk.look()
@@ -170,6 +172,13 @@ class App:
 
     async def _status(self, _request: Request) -> Response:
         return _answer(200, self._desk.look())
+
+
+def _challenge(denied: Denied) -> Response:
+    """Whoever shows no token, or a wrong one, is asked for it."""
+    challenge = [("WWW-Authenticate", 'Basic realm="tls-gateway: the token is the password"')]
+    headers = challenge if denied.status == _UNAUTHORIZED else []
+    return Response(denied.status, f"{denied.reason}\n".encode(), headers=headers)
 
 
 def _answer(status: int, body: msgspec.Struct) -> Response:

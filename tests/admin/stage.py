@@ -26,7 +26,7 @@ from gateway.commands import Answer, ListRevoked
 from gateway.log import get_logger
 from gateway.metrics import Counter, Counters
 from gateway.publish import Refusal
-from gateway.status import CertificateStatus, ListenerStatus, SourceStatus, Status
+from gateway.status import BrokerStatus, CertificateStatus, ListenerStatus, SourceStatus, Status
 from tests.statuses import a_source, a_status
 
 if TYPE_CHECKING:
@@ -38,11 +38,20 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 FLEET = "CN=Fleet CA,O=Example"
 DAY = 86_400
 PARTNER = "http://crl.partner.example/partner"
+UP = tuple(BrokerStatus(f"10.20.1.{host}:1883", up=True) for host in (11, 12, 13))
 EXTERNAL = ListenerStatus(
-    "external", ("0.0.0.0:8883", "[::]:8883"), 61_902, 100_000, "required", "chain", "reject", stapling=True
+    "external",
+    ("0.0.0.0:8883", "[::]:8883"),
+    61_902,
+    100_000,
+    "required",
+    "chain",
+    "reject",
+    stapling=True,
+    brokers=UP,
 )
 PARTNERS = ListenerStatus(
-    "partners", ("10.20.0.4:8884",), 6_510, 7_000, "required", "leaf", "wait", stapling=False
+    "partners", ("10.20.0.4:8884",), 6_510, 7_000, "required", "leaf", "wait", stapling=False, brokers=()
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import socket
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from trio.testing import memory_stream_pair
 
 from gateway.admin import http
-from gateway.admin.http import MAX_BODY, PATIENCE, Request, Response
+from gateway.admin.http import MAX_BODY, MOST_AT_ONCE, PATIENCE, Request, Response
 from gateway.log import get_logger
 
 if TYPE_CHECKING:
@@ -144,3 +145,25 @@ def test_whatever_is_said_there_is_an_answer_or_none_and_no_fault(said: list[byt
             return await talk(*said)
 
     assert set(statuses(trio.run(main))) <= {200, 400, 431, 501}
+
+
+async def test_those_who_are_too_many_are_hung_up_on() -> None:
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)  # noqa: FBT003 - the library's own signature
+        nursery.start_soon(http.serve, listening, echo, get_logger())
+
+        async def connect() -> trio.SocketStream:
+            return await stack.enter_async_context(await trio.open_tcp_stream(*listening.getsockname()))
+
+        held = [await connect() for _ in range(MOST_AT_ONCE)]
+        for stream in held:
+            await stream.send_all(GET)
+            assert await stream.receive_some()
+        assert await (await connect()).receive_some() == b""
+        await held[0].send_eof()
+        assert await held[0].receive_some() == b""
+        again = await connect()
+        await again.send_all(GET)
+        assert statuses(bytes(await again.receive_some())) == [200]
+        nursery.cancel_scope.cancel()

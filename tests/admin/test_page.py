@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 
 from gateway.commands import Refresh, Revoke, Unrevoke
 from gateway.publish import Refusal
-from gateway.status import CertificateStatus, ListenerStatus
+from gateway.status import BrokerStatus, CertificateStatus, ListenerStatus
 from tests.admin.browser import Browser, chromium
 from tests.admin.stage import FLEET, TOKEN, Stage, name, served
 from tests.statuses import a_source
@@ -77,6 +77,7 @@ def test_it_shows_what_an_operator_wants_at_a_glance(page: Browser) -> None:
     assert page.one("#lists .bar").get_attribute("aria-valuenow") == "31"
     assert "CN=mqtt.example" in page.text("#staples")
     assert len(page.all("#certificates li")) == 3
+    assert "brokers 3 of 3 up" in page.text("#listeners li")
     assert len(page.all("#refusals tr")) == 14
 
 
@@ -215,7 +216,19 @@ def test_whatever_a_certificate_or_url_says_it_is_text(browser: Browser, stage: 
             a_source(kind="staple", url=HOSTILE, subject=HOSTILE, serial=HOSTILE),
         ),
         certificates=(CertificateStatus(HOSTILE, "server", HOSTILE, HOSTILE, HOSTILE, 5),),
-        listeners=(ListenerStatus(HOSTILE, (HOSTILE,), 1, 2, HOSTILE, HOSTILE, HOSTILE, stapling=True),),
+        listeners=(
+            ListenerStatus(
+                HOSTILE,
+                (HOSTILE,),
+                1,
+                2,
+                HOSTILE,
+                HOSTILE,
+                HOSTILE,
+                stapling=True,
+                brokers=(BrokerStatus(HOSTILE, up=False),),
+            ),
+        ),
     )
     with served(stage) as url:
         browser.complaints()

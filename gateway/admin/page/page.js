@@ -194,6 +194,10 @@ function drawListener(parts, each) {
   pill(parts.pill, `${number.format(each.connections)} live`, level(share));
   fill(parts, share, level(share), "Connections of the limit", `${each.connections} of ${each.max_connections}`);
   set(parts.facts, `of ${number.format(each.max_connections)} · client certificates ${each.verify} · checks ${each.check} · without a list ${each.on_unavailable}${each.stapling ? " · staples" : ""}`);
+  const checked = each.brokers.filter((broker) => broker.up !== null);
+  const down = checked.filter((broker) => !broker.up);
+  if (checked.length) parts.facts.append(` · brokers ${checked.length - down.length} of ${checked.length} up`);
+  set(parts.error, down.map((broker) => `broker ${broker.address} is down`).join(", "));
 }
 
 function sourceRow(each) {
