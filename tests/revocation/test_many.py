@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -14,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from gateway.errors import FetchError, TooLargeError
 from gateway.fetch import Fetched, NotModified
 from gateway.revocation.refresh import CrlRefresher, CrlSource
-from gateway.schedule import Limits
+from gateway.schedule import LONGEST_BACK_OFF, Limits
 from gateway.store import Restored, StoredCrl
 from tests.observer import EPOCH, Recorder, wall_clock
 
@@ -32,10 +33,14 @@ BURST = 20
 
 
 class Net:
-    """Answers "not modified" after 50 ms, from `silent` hosts nothing; sees how many are asked at once."""
+    """Answers "not modified" after 50 ms, from `silent` hosts nothing; sees how many are asked at once.
 
-    def __init__(self, *silent: str) -> None:
+    From `down` until `up` nobody is there.
+    """
+
+    def __init__(self, *silent: str, down: float = 0.0, up: float = 0.0) -> None:
         self.silent = silent
+        self.down, self.up = down, up
         self.starts: dict[str, list[float]] = defaultdict(list)
         self.now: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
@@ -50,15 +55,21 @@ class Net:
             if host in self.silent:
                 await trio.sleep(TIMEOUT)
                 raise FetchError("no complete answer")
+            if self.down <= trio.current_time() < self.up:
+                await trio.sleep(0.001)
+                raise FetchError("connection refused")
             await trio.sleep(0.05)
-            return NotModified()
+            return self.answer(url)
         finally:
             for counted in (host, "all"):
                 self.now[counted] -= 1
 
-    def in_each_second(self, since: float = 0.0) -> Counter[int]:
+    def answer(self, _url: str) -> Fetched | NotModified:
+        return NotModified()
+
+    def in_each_second(self, since: float = 0.0, until: float = math.inf) -> Counter[int]:
         times = [time for times in self.starts.values() for time in times]
-        return Counter(int(time) for time in times if time >= since)
+        return Counter(int(time) for time in times if since <= time < until)
 
 
 def refresher(
@@ -114,10 +125,10 @@ async def test_with_nothing_in_the_store_all_are_fetched_at_once_within_the_boun
 
 async def test_from_then_on_there_are_no_bursts(autojump_clock: MockClock) -> None:
     net = Net()
-    await run(4 * HOUR, net)
+    await run(2 * HOUR, net)
     assert max(net.in_each_second(since=100).values()) <= BURST
-    assert min(len(times) for times in net.starts.values()) >= 4 * HOUR / INTERVAL
-    assert max(len(times) for times in net.starts.values()) <= 4 * HOUR / (0.9 * INTERVAL) + 2
+    assert min(len(times) for times in net.starts.values()) >= 2 * HOUR / INTERVAL
+    assert max(len(times) for times in net.starts.values()) <= 2 * HOUR / (0.9 * INTERVAL) + 2
 
 
 @pytest.mark.parametrize("age", [10.0, 600.0, 24 * HOUR])
@@ -126,7 +137,7 @@ async def test_a_restart_with_good_lists_is_no_burst_and_neither_is_what_follows
 ) -> None:
     """Stored in one moment, as the worst case is."""
     net = Net()
-    await run(2 * HOUR, net, lambda _url: age)
+    await run(HOUR, net, lambda _url: age)
     # A tenth of the interval is the least that they are spread over.
     assert max(net.in_each_second().values()) <= 2 * len(URLS) / (INTERVAL / 10)
     assert max(net.in_each_second(since=INTERVAL).values()) <= BURST
@@ -148,6 +159,88 @@ async def test_a_host_that_hangs_delays_no_list_of_others(autojump_clock: MockCl
     # 28 slots are left for them, instead of 32.
     assert max(times[0] for times in others) < 4
     assert max(later - sooner for times in others for sooner, later in pairwise(times)) < INTERVAL + 1
+
+
+async def test_an_outage_of_everything_is_no_burst_and_neither_is_its_end(autojump_clock: MockClock) -> None:
+    """Each failure comes at once: nothing but the back-off slows them down."""
+    down, up = INTERVAL, INTERVAL + HOUR / 2
+    net = Net(down=down, up=up)
+    await run(up + 2 * INTERVAL, net)
+    # 2,000 that each wait for 150 to 300 s, once they have failed for ten minutes.
+    most = 2 * len(URLS) / (LONGEST_BACK_OFF / 2)
+    assert max(net.in_each_second(since=down + INTERVAL + 500, until=up).values()) <= most
+    assert max(net.in_each_second(since=up).values()) <= BURST
+    back = [min(time for time in times if time >= up) for times in net.starts.values()]
+    assert max(back) <= up + LONGEST_BACK_OFF + 1
+    assert net.most["all"] <= 32
+
+
+LIFE = HOUR
+
+
+class Press(Net):
+    """Of CAs whose lists all end at the same moments, LIFE apart; the next come `overlap` seconds before."""
+
+    def __init__(self, overlap: float) -> None:
+        super().__init__()
+        self.overlap = overlap
+        self.in_force_from: dict[str, list[float]] = defaultdict(list)
+
+    def answer(self, url: str) -> Fetched | NotModified:
+        generation = int((trio.current_time() + self.overlap) // LIFE)
+        return Fetched(f"{url} {generation}".encode(), None, None, None)
+
+    def verify(self, data: bytes) -> Issue:
+        return Issue(data)
+
+    async def install(self, issue: Issue) -> int:
+        await trio.lowlevel.checkpoint()
+        self.in_force_from[issue.url].append(trio.current_time())
+        return 0
+
+
+class Issue:
+    this_update = number = 1
+
+    def __init__(self, der: bytes) -> None:
+        self.der = der
+        self.url, _, generation = der.decode().partition(" ")
+        self.next_update = int(EPOCH + (int(generation) + 1) * LIFE)
+
+
+async def print_all(press: Press, seconds: float) -> None:
+    limits, chance, shelf = Limits(), random.Random(1).random, Shelf({})
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for url in URLS:
+                made = CrlRefresher(
+                    CrlSource(url, INTERVAL, TIMEOUT, 1 << 20),
+                    fetch=press.fetch,
+                    verify=press.verify,
+                    install=press.install,
+                    store=shelf,
+                    limits=limits,
+                    observer=Recorder(),
+                    now=wall_clock,
+                    chance=chance,
+                )
+                nursery.start_soon(made.schedule.run)
+
+
+async def test_lists_that_all_end_at_once_are_replaced_before_and_in_no_burst(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(work: Callable[..., Any], *arguments: Any, **_options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    # The clock would jump while a thread is at work.
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    press = Press(overlap=1200)
+    await print_all(press, 2 * LIFE - 1)
+    assert max(press.in_each_second(since=100).values()) <= BURST
+    assert [len(times) for times in press.in_force_from.values()] == [3] * len(URLS)
+    assert max(times[1] for times in press.in_force_from.values()) < LIFE - 60
 
 
 class Heavy:
