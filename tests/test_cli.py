@@ -232,7 +232,20 @@ def emqx_bad_duration(place: Place) -> tuple[str, ...]:
     return "emqx.conf: crl_cache_http_timeout", "expected a duration", '"soon"'
 
 
+def cipher_misspelt(place: Place) -> tuple[str, ...]:
+    place.replace('proxy_protocol = "off"', 'ciphers = ["ECDHE-RSA-AES128-GCM-SHA265"]')
+    return str(place.config), "listeners[0].ciphers[0]: expected a cipher suite of TLS 1.2", "did you mean"
+
+
+def emqx_key_usage_misspelt(place: Place) -> tuple[str, ...]:
+    lines = place.emqx() + "listener.ssl.external.verify_peer_ext_key_usage = clientauth\n"
+    place.config = place.write("emqx.conf", lines)
+    return "emqx.conf", "listener.ssl.external.verify_peer_ext_key_usage (line 12)", '"clientAuth"'
+
+
 MISTAKES = [
+    cipher_misspelt,
+    emqx_key_usage_misspelt,
     unknown_key,
     wrong_type,
     bad_duration,

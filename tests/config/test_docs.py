@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.config import emqx_keys, model
+from gateway.config.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,11 @@ STRUCTS = {
     "crl_cache": model.CrlCache,
     "admin": model.Admin,
     "log": model.Log,
+}
+
+TLS_KEYS = {
+    *("trust", "verify_depth", "client_extended_key_usage", "tls_versions", "ciphers", "groups"),
+    "session_tickets",
 }
 
 
@@ -52,3 +59,22 @@ def test_no_key_is_documented_that_the_model_does_not_have(table: str, struct: t
 @pytest.mark.parametrize("key", [*emqx_keys.LISTENER_KEYS, *emqx_keys.GLOBAL_KEYS])
 def test_every_emqx_key_is_documented(key: str) -> None:
     assert f"{key}`" in sections()["EMQX 4.4 keys"]
+
+
+def test_the_page_on_tls_shows_the_defaults_and_explains_each(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tls.md").read_text()
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "gateway.toml"
+    path.write_text(shown)
+    (listener,) = load(path).config.listeners
+    required = ("name", "bind", "upstreams", "certificates", "client_ca")
+    assert listener == model.Listener(**{key: getattr(listener, key) for key in required})
+    keys = set(tomllib.loads(shown)["listeners"][0]) - set(required)
+    explained = re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)$", page, re.MULTILINE)))
+    assert set(explained) == keys | {"client_ca"}
+
+
+@pytest.mark.parametrize("key", [key for key, ours in emqx_keys.LISTENER_KEYS.items() if ours in TLS_KEYS])
+def test_the_page_on_tls_has_every_emqx_key_about_it(key: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tls.md").read_text()
+    assert f"\n| `{key}` |" in page
