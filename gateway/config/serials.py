@@ -90,14 +90,18 @@ def load(path: Path, known: tuple[int, ...] | None = None) -> Raw | None:
     """
     try:
         # Not to wait for somebody to write into a pipe.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
-            found = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
             identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{one_line(str(path))}: expected a file")
             if identity == known:
                 return None
-            data = file.read(_LONGEST + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(_LONGEST + 1)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         raise ConfigError(f"{one_line(str(path))}: cannot be read: {exc.strerror}") from exc
     if len(data) > _LONGEST:
