@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _WIDTH = 8
+# Bytes for an hour of samples (gateway/admin/history.py).
+_SAMPLES = 32 << 10
 
 
 class Counter(IntEnum):
@@ -64,6 +66,8 @@ class Counters:
         self._numbers = [memoryview(page).cast("Q") for page in pages]
         self._restarts = _page_of_numbers()
         self._past = _page_of_numbers()
+        self.samples: memoryview[float] = memoryview(mmap.mmap(-1, _SAMPLES)).cast("d")
+        """Control's own, for its successor to go on with."""
         self._before: list[tuple[Counters, Mapping[int, int]]] = []
         """Those of earlier configurations, with which of their listeners is which of ours."""
         self.retired = False
@@ -74,7 +78,7 @@ class Counters:
         For the supervisor alone.
         """
         after = Counters(workers, listeners)
-        after._restarts, after._past = self._restarts, self._past
+        after._restarts, after._past, after.samples = self._restarts, self._past, self.samples
         ours = {new: old for old, new in same.items()}
         everybody = [(self, {old: old for old in same}), *self._before]
         after._before = [

@@ -264,6 +264,25 @@ async def test_history_has_the_last_hour_and_the_last_refusals_newest_first(desk
     assert [each["at"] for each in past["refusals"]] == [9.0, 7.0, 5.0]
 
 
+def test_the_samples_outlive_the_control_process_and_the_configuration() -> None:
+    counters = Counters(1, 1)
+    assert set(map(len, History(counters).columns().values())) == {0}
+    History(counters).sample(10.0)
+    after = History(counters.succeed(2, 1, {0: 0}))
+    after.sample(20.0)
+    assert after.columns()["at"] == History(counters).columns()["at"] == [10.0, 20.0]
+
+
+def test_a_sample_that_was_cut_short_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = Counters(1, 1)
+    history = History(counters)
+    history.sample(10.0)
+    monkeypatch.setattr(counters, "total", lambda _which: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        history.sample(20.0)
+    assert history.columns()["at"] == [10.0]
+
+
 async def test_the_page_comes_with_all_that_it_refers_to_and_a_policy_that_allows_no_more(
     desk: Office,
 ) -> None:

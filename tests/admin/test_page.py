@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from gateway.commands import Refresh, Revoke, Unrevoke
+from gateway.commands import Refresh, Reload, Revoke, Unrevoke
 from gateway.publish import Refusal
 from gateway.status import BrokerStatus, CertificateStatus, ListenerStatus
 from tests.admin.browser import Browser, chromium
@@ -116,7 +116,7 @@ def test_a_gateway_that_does_not_answer_is_told(browser: Browser, stage: Stage) 
     with served(stage) as url:
         browser.open(url, TOKEN)
     browser.until(lambda: browser.text("#ready") == "No answer")
-    assert "does not answer" in browser.text("#toast")
+    browser.until(lambda: "does not answer" in browser.text("#toast"))
     browser.driver.get("about:blank")
     browser.complaints()
 
@@ -182,6 +182,15 @@ def test_a_source_is_fetched_at_once_or_all_of_them(page: Browser, stage: Stage)
     page.one("#refresh-all").click()
     page.until(lambda: len(stage.done) == 2)
     assert stage.done == [Refresh("http://crl.example/fleet.crl"), Refresh(None)]
+
+
+def test_the_configuration_is_reloaded_after_a_confirmation(page: Browser, stage: Stage) -> None:
+    page.one("#reload").click()
+    page.one("#confirm button[value=cancel]").click()
+    page.one("#reload").click()
+    page.one("#confirm-yes").click()
+    page.until(lambda: stage.done)
+    assert stage.done == [Reload()]
 
 
 def test_the_serial_of_a_refusal_is_looked_up(page: Browser) -> None:

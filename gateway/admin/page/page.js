@@ -411,11 +411,11 @@ function redraw() {
 
 // --- keeping up ---
 
-let shownFault = false;
+let faults = 0;
 async function refreshStatus() {
   status = await get("/status");
   answered = Date.now();
-  shownFault = false;
+  faults = 0;
   draw(status);
 }
 
@@ -425,9 +425,10 @@ async function every(milliseconds, work) {
       try {
         await work();
       } catch (error) {
+        faults += 1;
         pill($("ready"), "No answer", "bad");
-        if (!shownFault) toast(`The gateway does not answer: ${error.message}`, true);
-        shownFault = true;
+        // One may be the control process that is being replaced.
+        if (faults === 2) toast(`The gateway does not answer: ${error.message}`, true);
       }
     }
     await new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -437,6 +438,11 @@ async function every(milliseconds, work) {
 setInterval(() => set($("age"), answered ? `told ${span((Date.now() - answered) / 1000)} ago` : ""), 1000);
 $("search").addEventListener("submit", (event) => { event.preventDefault(); lookup(); });
 $("revoke").addEventListener("click", revoke);
+$("reload").addEventListener("click", async () => {
+  const sure = await confirmed("Reload the configuration?", "Certificates, CAs and all that it names are read anew.",
+    "It is taken if it is good as a whole; no connection is lost. If it is not, nothing changes.", "Reload", false);
+  if (sure) await busy($("reload"), () => post("/reload", {}));
+});
 $("refresh-all").addEventListener("click", () => busy($("refresh-all"), () => post("/refresh", {})));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 new ResizeObserver(() => {
