@@ -174,8 +174,10 @@ def _parse(data: bytes) -> ocsp.OCSPResponse:
         # Clients get these very bytes, and not all of them forgive what is not DER.
         exact = response.public_bytes(Encoding.DER) == data
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        if data.startswith(b"\x30"):
+            raise StapleError(f"not an OCSP response in DER: {one_line(exc)}") from exc
         beginning = f"begins with {data[:24].decode('ascii', 'replace')!a}" if data else "is empty"
-        raise StapleError(f"not an OCSP response in DER, it {beginning}: {one_line(exc)}") from exc
+        raise StapleError(f"not an OCSP response, it {beginning}") from exc
     if not exact:
         raise StapleError("the OCSP response is not in DER, though it can be read")
     return response

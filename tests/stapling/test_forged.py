@@ -19,12 +19,14 @@ from gateway.stapling.response import CLOCK_SKEW, verify_response, verify_staple
 from tests.authority import (
     DAY,
     ECDSA_SHA1,
+    ECDSA_SHA256,
     ED25519,
     HOUR,
     NOW,
     RSA_MD5,
     RSA_SHA256,
     Authority,
+    sign,
     tlv,
 )
 from tests.end_to_end.parts import program
@@ -44,6 +46,12 @@ from tests.stapling.test_response import OCSP_SIGNING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Mutants have odd names and serials; cryptography warns of them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Attribute's length must be"),
+    pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning"),
+]
 
 CA = Authority.root("Test CA")
 OTHER_CA = Authority.root("Other CA")
@@ -174,6 +182,16 @@ def test_revoked_tells_when_and_why(reason: bytes, name: str) -> None:
 
 NO_RESPONSE = "not an OCSP response"
 WRONG_CERTIFICATE = "the response is not about CN=server (serial 1234)"
+
+
+def changed_delegate(old: bytes, new: bytes) -> bytes:
+    """The delegate's certificate with other bytes in it, which the CA has signed."""
+    assert len(old) == len(new)
+    listed = DELEGATE.cert.tbs_certificate_bytes
+    assert old in listed
+    listed = listed.replace(old, new)
+    return tlv(0x30, listed, ECDSA_SHA256, tlv(0x03, b"\0", sign(CA.key, ECDSA_SHA256, listed)))
+
 
 WRONG: dict[str, tuple[bytes, str]] = {
     # The wrapper
@@ -351,6 +369,22 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "a certificate that is none": (
         response(single(OURS), signer=DELEGATE, certs=[b"\x30\x00"]),
         NO_RESPONSE,
+    ),
+    "a delegate whose key is of a curve that nobody knows": (
+        response(
+            single(OURS),
+            signer=DELEGATE,
+            certs=[changed_delegate(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030163"))],
+        ),
+        "cannot be used: Curve 1.2.840.10045.3.1.99 is not supported",
+    ),
+    "a delegate whose issuer cannot be read": (
+        response(
+            single(OURS),
+            signer=DELEGATE,
+            certs=[changed_delegate(b"\x0c\x07Test CA", b"\x0c\x07\xffest CA")],
+        ),
+        "was not appointed by CN=Test CA",
     ),
     "another certificate of the CA": (
         response(single(OURS), signer=OTHER, certs=[OTHER.der]),

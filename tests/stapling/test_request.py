@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import StapleError
 from gateway.stapling.request import NONCE_OCTETS, CertIdHash, build_request, get_url
 from gateway.stapling.response import verify_staple
 from tests.authority import NOW, Authority, common_name
@@ -61,6 +62,11 @@ def test_the_issuer_is_named_as_the_certificate_names_it() -> None:
     assert request.issuer_name_hash == digest.finalize()
     response = Authority(ca.cert, ca.key).ocsp(named.cert)
     assert verify_staple(response, named.cert, ca.cert, now=NOW).status == "good"
+
+
+def test_a_certificate_that_cannot_be_asked_about_is_told() -> None:
+    with pytest.raises(StapleError, match=r"no OCSP request can be made for CN=server \(serial 1234\): "):
+        build_request(SERVER.cert, CA.cert, nonce="text")  # type: ignore[arg-type]  # the simplest way to fail
 
 
 class TestGet:

@@ -121,9 +121,18 @@ def test_it_is_not_stapled_after_the_delegate_expires() -> None:
 
 
 class TestNoAnswer:
-    @pytest.mark.parametrize("data", [b"", b"garbage", b"<html>", b"\x30\x00", b"\x30\x80\x00\x00"])
-    def test_garbage_is_refused(self, data: bytes) -> None:
-        assert refusal(data).startswith("not an OCSP response in DER, it ")
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            (b"", "not an OCSP response, it is empty"),
+            (b"garbage", "not an OCSP response, it begins with 'garbage'"),
+            (b"<html>\n<head>", "not an OCSP response, it begins with '<html>\\n<head>'"),
+            (b"\x30\x00", "not an OCSP response in DER: "),
+            (b"\x30\x80\x00\x00", "not an OCSP response in DER: "),
+        ],
+    )
+    def test_garbage_is_refused(self, data: bytes, said: str) -> None:
+        assert refusal(data).startswith(said)
 
     def test_what_is_cut_off_or_goes_on_is_refused(self) -> None:
         assert refusal(GOOD[:-1]).startswith("not an OCSP response")
