@@ -263,6 +263,26 @@ def test_a_certificate_that_comes_to_its_end_is_told_of_once(office: Office, eve
     ]
 
 
+async def test_a_worker_is_late_until_it_has_said_that_what_is_published_is_in_force(
+    office: Office, autojump_clock: MockClock
+) -> None:
+    ours, theirs = memory_stream_pair()
+    stream: Any = ours
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.control._serve_worker, stream)
+        await wait_all_tasks_blocked()
+        office.control._change(Update(whole=False, ready=True))
+        await wait_all_tasks_blocked()
+        await publish.send(theirs, Sighting(applied=1))
+        assert await office.control._late() == 1
+        await publish.send(theirs, Sighting(applied=2))
+        assert await office.control._late() == 0
+        await theirs.aclose()
+        await wait_all_tasks_blocked()
+        assert await office.control._late() == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Office) -> None:
     ours, theirs = memory_stream_pair()
     office.control._state = Update(whole=True, ready=False, covers={"a": COVER})
