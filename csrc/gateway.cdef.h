@@ -249,6 +249,7 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
                    size_t preface_length, gw_error *error);
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error);
 void gw_relay_stop_listening(gw_relay *relay);
+int gw_relay_silent(gw_relay *relay);
 typedef struct {
   gw_conn *conn;
   gw_listener *listener;

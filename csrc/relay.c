@@ -140,6 +140,8 @@ static void ask(gw_relay *relay, int *flag) {
 
 void gw_relay_stop_listening(gw_relay *relay) { ask(relay, &relay->stop_listening); }
 
+int gw_relay_silent(gw_relay *relay) { return __atomic_load_n(&relay->silent, __ATOMIC_ACQUIRE); }
+
 void gw_relay_recheck(gw_relay *relay) { ask(relay, &relay->recheck); }
 
 size_t gw_relay_live(gw_relay *relay) { return __atomic_load_n(&relay->live, __ATOMIC_RELAXED); }

@@ -78,8 +78,9 @@ int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error);
 
 /* gw_relay_stop_listening makes the thread close all listening sockets of its fronts; handshakes in progress go on.
- * Returns at once. */
+ * Returns at once; gw_relay_silent returns 1 once it has been done: nobody comes in any more. */
 void gw_relay_stop_listening(gw_relay *relay);
+int gw_relay_silent(gw_relay *relay);
 
 /* What somebody has to look at before a client is relayed, if it is. */
 typedef struct {

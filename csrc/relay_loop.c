@@ -376,6 +376,7 @@ static int obey(gw_relay *relay) {
   for (gw_node *node = relay->doors.next; silence && node != &relay->doors; node = node->next) {
     gw_front_stop_listening(gw_door_of(node)->front);
   }
+  (void)__atomic_fetch_or(&relay->silent, silence, __ATOMIC_RELEASE);
   if (stop) {
     gw_list_move(&relay->phases[GW_OPEN].links, &adopted);
     end_all(relay);

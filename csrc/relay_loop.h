@@ -48,6 +48,7 @@ struct gw_relay {
   pthread_t thread;
   int started;                   /* the thread runs, or has yet to be joined */
   size_t live;                   /* atomic */
+  int silent;                    /* atomic: no front listens any more */
 
   pthread_mutex_t lock;          /* guards these */
   gw_node adopted;               /* links to begin */

@@ -109,8 +109,6 @@ class Worker:
         self._seen: set[str | bytes] = set()
         self._refusals = Refusals()
         self._stopping = False
-        self._refused = 0
-        """Connections whose broker refused, and that look for another one."""
         self._staples: dict[str, list[StapleSlot]] = {}
         """By the fingerprint of their certificate."""
         self._doors = [self._open_door(number) for number in range(len(post.config.listeners))]
@@ -181,8 +179,8 @@ class Worker:
                     self._stopping = True
                     self._relay.stop_listening()
                     if told == publish.HAND_OVER:
-                        await self._serve_on(signals)
-                    await self._drain()
+                        await self._serve_on(signals, sessions)
+                    await self._drain(sessions)
                     nursery.cancel_scope.cancel()
                 sessions.cancel_scope.cancel()
 
@@ -371,33 +369,37 @@ class Worker:
             raise OSError(obstacle.code, os.strerror(obstacle.code))
 
     async def _reach_broker(self, conn: Conn) -> None:
-        self._refused += 1
         try:
             await session.reach_broker(self._door_of(conn.listener), conn)
         finally:
             conn.close()
-            self._refused -= 1
 
-    async def _serve_on(self, signals: AsyncIterator[int]) -> None:
+    async def _serve_on(self, signals: AsyncIterator[int], sessions: trio.Nursery) -> None:
         """Others accept: until the last connection has ended, or told to stop."""
         async with trio.open_nursery() as nursery:
 
             async def end_when_empty() -> None:
-                await self._empty()
+                await self._empty(sessions)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(end_when_empty)
             await anext(signals)
             nursery.cancel_scope.cancel()
 
-    async def _empty(self) -> None:
+    async def _empty(self, sessions: trio.Nursery) -> None:
+        """Until nobody comes in any more, and nobody is left."""
         # The relay is C and sets no trio.Event.
-        while self._numbers[Counter.HANDSHAKING] or len(self._relay) or self._refused:  # noqa: ASYNC110
+        while (  # noqa: ASYNC110
+            not self._relay.silent
+            or self._numbers[Counter.HANDSHAKING]
+            or len(self._relay)
+            or sessions.child_tasks
+        ):
             await trio.sleep(_LOOK)
 
-    async def _drain(self) -> None:
+    async def _drain(self, sessions: trio.Nursery) -> None:
         with trio.move_on_after(self._post.config.drain_timeout):
-            await self._empty()
+            await self._empty(sessions)
         if len(self._relay):
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()

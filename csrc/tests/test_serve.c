@@ -322,10 +322,12 @@ static void after_listening_handshakes_go_on_and_nobody_comes_in(void) {
   client_connect(&end, &house.on, TLS1_3_VERSION, &house.on.good);
   client_steps(&end);
   wait_readable(end.fd);
+  CHECK(!gw_relay_silent(house.relay));
   gw_relay_stop_listening(house.relay);
-  while (fcntl(house.on.listening, F_GETFD) >= 0) {
+  while (!gw_relay_silent(house.relay)) {
     (void)poll(NULL, 0, 1);
   }
+  CHECK(fcntl(house.on.listening, F_GETFD) < 0);
   int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   CHECK(connect(late, (struct sockaddr *)&house.on.address, sizeof house.on.address) < 0 && errno == ECONNREFUSED);
   enter(&end);

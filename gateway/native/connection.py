@@ -289,6 +289,11 @@ class Relay:
         """Close all listening sockets of the fronts; returns at once, handshakes in progress go on."""
         lib.gw_relay_stop_listening(self.pointer)
 
+    @property
+    def silent(self) -> bool:
+        """Whether that has been done, and nobody comes in any more."""
+        return bool(lib.gw_relay_silent(self.pointer))
+
     def arrivals(self) -> Iterator[Arrival | Obstacle]:
         """Take the clients that wait to be looked at, and what keeps others from coming in."""
         arrival = ffi.new("gw_arrival *")

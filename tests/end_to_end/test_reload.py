@@ -184,7 +184,7 @@ def test_a_renewed_certificate_is_presented_and_its_listener_moves_and_grows(
                 assert "CN = renewed" in s_client(each, ca, "device")
         edit(config, f'"127.0.0.1:{port}", ', "")
         reload(gateway)
-        assert not accepts(port)
+        until(lambda: not accepts(port), "the old port to be shut")
         assert accepts(other)
         assert echoes(held)
 
