@@ -45,6 +45,7 @@ from gateway.status import Known, Moment, Observer
 from gateway.store import StateStore
 from gateway.tls.context import make_contexts
 from gateway.upstream.check import Checks
+from gateway.upstream.tunnel import broker_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,7 +164,9 @@ class Control:
             history=History(post.counters),
         )
         self._not_followed: set[str] = set()
-        self._checks = Checks(post.config.listeners, self._broker_changed, self._log)
+        pairs = zip(post.config.listeners, post.materials, strict=True)
+        spoken = {listener.name: broker_tls(listener, material.upstream_tls) for listener, material in pairs}
+        self._checks = Checks(post.config.listeners, self._broker_changed, self._log, spoken)
 
     async def _reload(self) -> None:
         if self._read is None:

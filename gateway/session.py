@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.introduction import Network
     from gateway.native import Arrival, Conn, Front, Listener, Relay
     from gateway.upstream import Upstream
+    from gateway.upstream.tunnel import Tunnel
 
 # Seconds between two warnings of headers that were refused.
 _QUIET = 60.0
@@ -67,7 +68,7 @@ class Door:
 
 async def serve(door: Door, arrival: Arrival) -> None:
     """Take a client whose handshake has ended to the relay, or refuse it with a reason."""
-    conn = arrival.conn
+    conn, tunnel = arrival.conn, None
     door.count(Counter.HANDSHAKING, 1)
     try:
         if arrival.outcome is Step.NOT_BEGUN:
@@ -79,12 +80,14 @@ async def serve(door: Door, arrival: Arrival) -> None:
             door.log.debug("handshake timed out", peer=conn.peer, after=f"{door.handshake_timeout:g}s")
         elif arrival.clear:
             door.clear(conn)
-            await reach_broker(door, conn)
+            tunnel = await reach_broker(door, conn)
         elif await _let_in(door, arrival):
-            await reach_broker(door, conn)
+            tunnel = await reach_broker(door, conn)
     finally:
         conn.close()
         door.count(Counter.HANDSHAKING, -1)
+    if tunnel is not None:
+        await tunnel.run()
 
 
 async def _begin(door: Door, conn: Conn) -> Arrival | None:
@@ -110,30 +113,30 @@ async def _begin(door: Door, conn: Conn) -> Arrival | None:
     return arrival
 
 
-async def reach_broker(door: Door, conn: Conn) -> None:
-    """Hand a client over once a broker, any of them, is connected."""
+async def reach_broker(door: Door, conn: Conn) -> Tunnel | None:
+    """Hand a client over once a broker is connected; what has to run from then on, if anything."""
+    broker = None
     try:
-        broker = await door.upstream.connect(door.identify(conn))
-        with broker.socket:
-            door.relay.adopt(conn, broker.socket.fileno(), broker.number, door.preface(conn))
-            broker.socket.detach()
-        door.upstream.joined(broker.number)
+        broker = await door.upstream.connect(door.identify(conn), door.preface(conn))
+        door.relay.adopt(conn, broker.socket.fileno(), broker.number, broker.preface)
     except UpstreamError as exc:
         door.count(Counter.UPSTREAM_FAILED, 1)
         # An outage is told once, and how many it has cost when it is over.
         log = door.log.error if door.upstream.lost_one() else door.log.debug
         log("broker unreachable", peer=conn.peer, error=str(exc))
         conn.close()
+        return None
     except GatewayError as exc:
-        _drop(door, conn, exc)
-    else:
-        if (closed := door.upstream.recovered()) is not None:
-            door.log.info("broker reachable again", clients_closed=closed)
-
-
-def _drop(door: Door, conn: Conn, error: GatewayError) -> None:
-    door.log.error("connection dropped", peer=conn.peer, error=str(error))
-    conn.close()
+        door.log.error("connection dropped", peer=conn.peer, error=str(exc))  # noqa: TRY400 - the reason says it all
+        conn.close()
+        if broker is not None:
+            broker.close()
+        return None
+    broker.socket.detach()
+    door.upstream.joined(broker.number)
+    if (closed := door.upstream.recovered()) is not None:
+        door.log.info("broker reachable again", clients_closed=closed)
+    return broker.tunnel
 
 
 async def _let_in(door: Door, arrival: Arrival) -> bool:

@@ -189,6 +189,7 @@ class Supervisor:
                 servers=generation.servers,
                 sockets=own,
                 counters=generation.counters,
+                upstream_tls=[material.upstream_tls for material in generation.reading.materials],
                 supervisor=os.getppid(),
             )
         )

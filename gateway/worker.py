@@ -35,9 +35,11 @@ from gateway.revocation.coverage import terms
 from gateway.tls import context, openssl
 from gateway.upstream import Upstream
 from gateway.upstream.client import known_by, known_by_nothing, preface
+from gateway.upstream.tunnel import broker_tls
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from structlog.typing import FilteringBoundLogger
@@ -74,6 +76,8 @@ class Post:
     sockets: Sequence[Sequence[socket.socket]]
     """This worker's own listening sockets, per listener."""
     counters: Counters
+    upstream_tls: Sequence[ssl.SSLContext | None]
+    """What the brokers of each listener are spoken to with; None: plain TCP."""
     supervisor: int = 0
     """Its process id, where it is to know that this worker accepts."""
 
@@ -134,6 +138,7 @@ class Worker:
             connect_timeout=post.config.connect_timeout,
             sources=listener.source_addresses,
             slow_start=listener.health_check.slow_start,
+            tls=broker_tls(listener, post.upstream_tls[number]),
         )
         front = Front(rules, post.servers[number].address, listener.handshake_timeout)
         trusted = tuple(map(ip_network, listener.accept_proxy_protocol))
@@ -413,6 +418,7 @@ def _simple(listener: Listener) -> bool:
         listener.balance == "round-robin"
         and listener.proxy_protocol == "off"
         and not listener.source_addresses
+        and not listener.upstream_tls.enabled
     )
 
 

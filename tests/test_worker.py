@@ -49,6 +49,7 @@ def post(workers: int = 1) -> Post:
         servers=(),
         sockets=(),
         counters=Counters(workers, 1),
+        upstream_tls=(),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.config.model import Duration, HealthCheck, Listener, Size
+from gateway.config.model import Duration, HealthCheck, Listener, Size, UpstreamTls
 from gateway.config.values import format_duration, format_size, one_line
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def to_toml(config: Config, warnings: Iterable[str] = ()) -> str:
         lines += _table("listeners.stapling", listener.stapling)
         if listener.health_check != HealthCheck():
             lines += _table("listeners.health_check", listener.health_check)
+        if listener.upstream_tls != UpstreamTls():
+            lines += _table("listeners.upstream_tls", listener.upstream_tls)
     lines += _table("crl_cache", config.crl_cache)
     lines += _table("admin", config.admin)
     lines += _table("log", config.log)

@@ -11,6 +11,7 @@ import datetime as dt
 import itertools
 import os
 import re
+import ssl
 import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -56,6 +57,8 @@ class ListenerMaterial:
     crl_signers: tuple[x509.Certificate, ...]
     revoked_serials: SerialFile | None
     warnings: tuple[str, ...]
+    upstream_tls: ssl.SSLContext | None = None
+    """What brokers are spoken to with; None where they speak plain TCP."""
 
     def all_certificates(self) -> Iterator[x509.Certificate]:
         """Those that are presented, their issuers, and the client CAs."""
@@ -129,8 +132,34 @@ class _Files:
             client_cas=client_cas,
             crl_signers=crl_signers,
             revoked_serials=self.revoked_serials(client_cas),
+            upstream_tls=self.upstream_tls(),
             warnings=tuple(dict.fromkeys(self.warnings)),
         )
+
+    def upstream_tls(self) -> ssl.SSLContext | None:
+        tls = self.listener.upstream_tls
+        if not tls.enabled:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not tls.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif tls.ca is None:
+            context.load_default_certs()
+        else:
+            found = self.certificates("upstream_tls.ca", tls.ca)
+            context.load_verify_locations(
+                cadata="".join(each.public_bytes(Encoding.PEM).decode() for each in found)
+            )
+        if tls.cert is not None and tls.key is not None:
+            self.certificates("upstream_tls.cert", tls.cert)
+            self.private_key("upstream_tls.key", tls.key)
+            try:
+                context.load_cert_chain(tls.cert, tls.key)
+            except ssl.SSLError as exc:
+                problem = f"expected the key of the certificate in {tls.cert}, got another one"
+                self.fail("upstream_tls.key", tls.key, problem, exc)
+        return context
 
     def server_certificate(self, number: int) -> ServerCertificate:
         place, files = f"certificates[{number}]", self.listener.certificates[number]

@@ -112,6 +112,17 @@ class Stapling(_Frozen, frozen=True):
     required: bool = False
 
 
+class UpstreamTls(_Frozen, frozen=True):
+    """Whether brokers speak TLS, who they must be, and who the gateway is to them."""
+
+    enabled: bool = False
+    ca: Path | None = None
+    server_name: str | None = None
+    verify: bool = True
+    cert: Path | None = None
+    key: Path | None = None
+
+
 class HealthCheck(_Frozen, frozen=True):
     """Whether brokers are asked if they are there, how often, and what is made of the answers."""
 
@@ -174,6 +185,7 @@ class Listener(_Frozen, frozen=True):
     revocation: Revocation = Revocation()
     stapling: Stapling = Stapling()
     health_check: HealthCheck = HealthCheck()
+    upstream_tls: UpstreamTls = UpstreamTls()
 
 
 class Log(_Frozen, frozen=True):

@@ -193,6 +193,7 @@ def _upstreams(listener: Listener) -> Iterator[Finding]:
             ipaddress.ip_address(source)
         except ValueError:
             yield f"source_addresses[{i}]", f'expected an address such as "10.0.0.5", got {show(source)}'
+    yield from _upstream_tls(listener)
     yield from _networks("accept_proxy_protocol", listener.accept_proxy_protocol)
     yield from _above_zero("health_check.interval", listener.health_check.interval)
     yield from _above_zero("health_check.timeout", listener.health_check.timeout)
@@ -200,6 +201,19 @@ def _upstreams(listener: Listener) -> Iterator[Finding]:
         yield (
             "proxy_protocol_certificate",
             f'expected false, because proxy_protocol is "{listener.proxy_protocol}" and not "v2"; got true',
+        )
+
+
+def _upstream_tls(listener: Listener) -> Iterator[Finding]:
+    tls = listener.upstream_tls
+    for one, other, missing in ("cert", "key", tls.key is None), ("key", "cert", tls.cert is None):
+        if missing and getattr(tls, one) is not None:
+            yield f"upstream_tls.{other}", f"expected a file, because {one} is there; got nothing"
+    nameless = next((upstream for upstream in listener.upstreams if upstream.path), None)
+    if tls.enabled and tls.verify and tls.server_name is None and nameless is not None:
+        yield (
+            "upstream_tls.server_name",
+            f"expected the name in the broker's certificate, because {nameless} is none; got nothing",
         )
 
 

@@ -9,6 +9,7 @@ with what they notice themselves (`pool`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,11 +18,12 @@ from gateway.upstream.client import preface_of_our_own
 from gateway.upstream.connect import Sources, connect, numeric, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
     from gateway.config.model import Address, Listener
+    from gateway.upstream.tunnel import BrokerTls
 
 
 @dataclass
@@ -53,7 +55,9 @@ class Checks:
         listeners: Iterable[Listener],
         changed: Callable[[str, str, bool], None],
         log: FilteringBoundLogger,
+        tls: Mapping[str, BrokerTls | None] = MappingProxyType({}),
     ) -> None:
+        """`tls` is how the brokers of a listener are spoken to, by its name, where they speak TLS."""
         self._listeners = [listener for listener in listeners if listener.health_check.enabled]
         self._streaks = {
             listener.name: {
@@ -64,6 +68,7 @@ class Checks:
         }
         self._changed = changed
         self._log = log
+        self._tls = tls
 
     async def run(self) -> None:
         """Check for ever."""
@@ -88,7 +93,7 @@ class Checks:
     async def _watch(self, listener: Listener, address: Address) -> None:
         sources = Sources(listener.source_addresses)
         while True:
-            error = await _fault(listener, address, sources)
+            error = await _fault(listener, address, sources, self._tls.get(listener.name))
             if self._streaks[listener.name][address].heard(good=error is None):
                 self._tell(listener, address, error)
             await trio.sleep(listener.health_check.interval)
@@ -104,15 +109,19 @@ class Checks:
             log.error("no broker left", consequence="clients are closed until one is up")
 
 
-async def _fault(listener: Listener, address: Address, sources: Sources) -> str | None:
-    """Why a broker cannot be reached, None where it can."""
+async def _fault(listener: Listener, address: Address, sources: Sources, tls: BrokerTls | None) -> str | None:
+    """Why a broker cannot be reached, None where it can; one that speaks TLS, with TLS."""
     timeout = listener.health_check.timeout
     try:
         with trio.fail_after(timeout):
             found = await connect(address, numeric(address), sources)
+            # A broker that waits for a header would complain of a connection without it.
+            header = preface_of_our_own(listener.proxy_protocol)
+            if tls is not None:
+                await (await tls.open(found, address, header)).aclose()
+                return None
             with found:
-                if header := preface_of_our_own(listener.proxy_protocol):
-                    # A broker that waits for one would complain of a connection without it.
+                if header:
                     found.send(header)
     except (OSError, trio.TooSlowError) as exc:
         return reason(exc, timeout)

@@ -15,12 +15,14 @@ from gateway.errors import UpstreamError
 from gateway.upstream.balance import FewestFirst, Turns, by_client
 from gateway.upstream.connect import Sources, connect, numeric, reason
 from gateway.upstream.standing import Standing
+from gateway.upstream.tunnel import Tunnel
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from gateway.config.model import Address
+    from gateway.upstream.tunnel import BrokerTls
 
 CONNECT_TIMEOUT = 5.0
 # For how long a broker that refused a client comes after the others.
@@ -35,7 +37,17 @@ class Connected(NamedTuple):
     number: int
     """Which: its place in the configuration, from 0."""
     socket: socket.socket
-    """Non-blocking, the caller's."""
+    """Non-blocking, the caller's: for the relay."""
+    preface: bytes
+    """What is still to be said before the client's first byte."""
+    tunnel: Tunnel | None = None
+    """What has to run for as long as the connection, where the broker speaks TLS."""
+
+    def close(self) -> None:
+        """Nobody takes it."""
+        self.socket.close()
+        if self.tunnel is not None:
+            self.tunnel.close()
 
 
 class Upstream:
@@ -49,6 +61,7 @@ class Upstream:
         connect_timeout: float = CONNECT_TIMEOUT,
         sources: Sequence[str] = (),
         slow_start: float = 0.0,
+        tls: BrokerTls | None = None,
     ) -> None:
         # What needs no resolver is looked at once, not for each connection.
         self._brokers = tuple((address, numeric(address)) for address in addresses)
@@ -57,6 +70,7 @@ class Upstream:
         self._balance = balance
         self._timeout = connect_timeout
         self._sources = Sources(sources)
+        self._tls = tls
         self._turns, self._fewest = Turns(len(addresses)), FewestFirst()
         self._closed: int | None = None
         self._changed = trio.Event()
@@ -68,30 +82,38 @@ class Upstream:
         """Whether no broker's name has to be resolved."""
         return all(target is not None for _address, target in self._brokers)
 
-    async def connect(self, identity: bytes = b"") -> Connected:
+    async def connect(self, identity: bytes = b"", preface: bytes = b"") -> Connected:
         """Connect to the broker whose turn it is, or to the next that can be reached.
 
         Args:
             identity: what the client is known by, where that chooses.
+            preface: what a broker is told before the client's first byte.
 
         Raises:
             UpstreamError: none could be reached; names each with its reason.
         """
         reasons = []
         for number in self._order(identity):
-            address, target = self._brokers[number]
             try:
                 with trio.fail_after(self._timeout):
-                    found = await connect(address, target, self._sources)
+                    found = await self._connect(number, preface)
             except (OSError, trio.TooSlowError) as exc:
                 self.refused(number)
-                reasons.append(f"{address}: {reason(exc, self._timeout)}")
+                reasons.append(f"{self._brokers[number][0]}: {reason(exc, self._timeout)}")
             else:
                 self._standings[number].took()
-                return Connected(number, found)
+                return found
         if not reasons:
             raise UpstreamError("no broker could be reached: the health checks say that all are down")
         raise UpstreamError("no broker could be reached: " + "; ".join(reasons))
+
+    async def _connect(self, number: int, preface: bytes) -> Connected:
+        address, target = self._brokers[number]
+        found = await connect(address, target, self._sources)
+        if self._tls is None:
+            return Connected(number, found, preface)
+        tunnel = Tunnel(await self._tls.open(found, address, preface))
+        return Connected(number, tunnel.relays_end, b"", tunnel)
 
     def refused(self, number: int) -> None:
         """A broker did not take a client."""

@@ -23,6 +23,7 @@ STRUCTS = {
     "listeners.revocation": model.Revocation,
     "listeners.stapling": model.Stapling,
     "listeners.health_check": model.HealthCheck,
+    "listeners.upstream_tls": model.UpstreamTls,
     "crl_cache": model.CrlCache,
     "admin": model.Admin,
     "log": model.Log,

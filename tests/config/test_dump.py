@@ -74,6 +74,20 @@ HEALTH_CHECKS = st.builds(
     fall=st.integers(1, 100),
     slow_start=durations(0),
 )
+_FILE_PAIRS: SearchStrategy[tuple[Path, Path] | tuple[None, None]] = st.one_of(
+    st.tuples(PATHS, PATHS), st.just((None, None))
+)
+UPSTREAM_TLS = _FILE_PAIRS.flatmap(
+    lambda pair: st.builds(
+        model.UpstreamTls,
+        enabled=st.booleans(),
+        ca=st.none() | PATHS,
+        server_name=st.just("broker.example"),
+        verify=st.booleans(),
+        cert=st.just(pair[0]),
+        key=st.just(pair[1]),
+    )
+)
 BALANCES: SearchStrategy[Literal["round-robin", "least-connections", "client"]] = st.sampled_from(
     ["round-robin", "least-connections", "client"]
 )
@@ -124,6 +138,7 @@ def configs(draw: st.DrawFn) -> Config:
             revocation=draw(REVOCATIONS),
             stapling=draw(STAPLINGS),
             health_check=draw(HEALTH_CHECKS),
+            upstream_tls=draw(UPSTREAM_TLS),
             balance=draw(BALANCES),
             source_addresses=draw(st.sampled_from(((), ("10.0.0.1", "fd00::1")))),
             accept_proxy_protocol=draw(st.sampled_from(((), ("10.0.0.0/8", "::1/128")))),

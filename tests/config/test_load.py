@@ -434,6 +434,41 @@ CASES = [
         ),
     ),
     (
+        changed("[listeners.revocation]", '[listeners.upstream_tls]\ncert = "a"\n[listeners.revocation]'),
+        "listeners[0].upstream_tls.key: expected a file, because cert is there; got nothing",
+    ),
+    (
+        changed("[listeners.revocation]", '[listeners.upstream_tls]\nkey = "a"\n[listeners.revocation]'),
+        "listeners[0].upstream_tls.cert: expected a file, because key is there; got nothing",
+    ),
+    (
+        changed('["127.0.0.1:1883"]', '["unix:/run/b.sock"]\nupstream_tls = { enabled = true }'),
+        (
+            "listeners[0].upstream_tls.server_name: expected the name in the broker's certificate, "
+            "because unix:/run/b.sock is none; got nothing"
+        ),
+    ),
+    (
+        changed('proxy_protocol = "off"', 'accept_proxy_protocol = ["10.0.0.1/8"]'),
+        'listeners[0].accept_proxy_protocol[0]: expected a network such as "10.1.0.0/16", got "10.0.0.1/8"',
+    ),
+    (
+        changed('proxy_protocol = "off"', 'source_addresses = ["10.0.0.0/8"]'),
+        'listeners[0].source_addresses[0]: expected an address such as "10.0.0.5", got "10.0.0.0/8"',
+    ),
+    (
+        changed('proxy_protocol = "off"', 'balance = "random"'),
+        ('listeners[0].balance: expected "round-robin", "least-connections" or "client", got "random"'),
+    ),
+    (
+        changed('proxy_protocol = "off"', 'health_check = { interval = "0s" }'),
+        'listeners[0].health_check.interval: expected a duration above 0, got "0s"',
+    ),
+    (
+        changed('workers = "auto"', 'connect_timeout = "0s"'),
+        'connect_timeout: expected a duration above 0, got "0s"',
+    ),
+    (
         changed('proxy_protocol = "off"', 'proxy_protocol = "v3"'),
         'listeners[0].proxy_protocol: expected "off", "v1" or "v2", got "v3"',
     ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
 
 from gateway.config.material import ListenerMaterial, check_state_dir, load_material
-from gateway.config.model import Address, Certificate, Listener, Revocation, Stapling
+from gateway.config.model import Address, Certificate, Listener, Revocation, Stapling, UpstreamTls
 from gateway.errors import ConfigError
 from tests.authority import DAY, DER, NOW, Authority, Credential, KeyKind
 
@@ -50,6 +51,7 @@ class Place:
         self.revocation = Revocation()
         self.stapling = Stapling()
         self.more: list[tuple[Path, Path]] = []
+        self.upstream_tls = UpstreamTls()
 
     def write(self, name: str, data: bytes) -> Path:
         path = self.directory / name
@@ -68,6 +70,7 @@ class Place:
             trust=self.trust,
             revocation=self.revocation,
             stapling=self.stapling,
+            upstream_tls=self.upstream_tls,
         )
         return load_material(listener, lambda key: f"{SOURCE}.{key}")
 
@@ -528,3 +531,38 @@ def test_a_file_of_revoked_serials_that_anyone_may_write_is_a_warning(place: Pla
     place.revocation = Revocation(revoked_serials=path)
     [warning] = place.load().warnings
     assert "everyone on this machine may revoke, and take back: chmod o-w" in warning
+
+
+def test_a_broker_in_plain_tcp_needs_no_context(place: Place) -> None:
+    assert place.load().upstream_tls is None
+
+
+def test_a_broker_is_verified_by_its_ca_and_name_alone(place: Place, root: Authority) -> None:
+    place.upstream_tls = UpstreamTls(enabled=True, ca=place.ca, cert=place.cert, key=place.key)
+    context = place.load().upstream_tls
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.get_ca_certs(binary_form=True) == [root.cert.public_bytes(DER)]
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_broker_is_not_verified_only_where_that_was_asked_for(place: Place) -> None:
+    place.upstream_tls = UpstreamTls(enabled=True, verify=False)
+    context = place.load().upstream_tls
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_a_key_of_another_certificate_for_brokers_is_refused(place: Place, root: Authority) -> None:
+    _cert, key = root.issue("other").write(place.directory, "other")
+    key.chmod(0o600)
+    place.upstream_tls = UpstreamTls(enabled=True, ca=place.ca, cert=place.cert, key=key)
+    assert place.refusal() == (
+        f"{SOURCE}.upstream_tls.key: other.key: "
+        "expected the key of the certificate in server.pem, got another one"
+    )
+
+
+def test_a_file_of_cas_for_brokers_that_is_not_there_is_named(place: Place) -> None:
+    place.upstream_tls = UpstreamTls(enabled=True, ca=place.directory / "no.pem")
+    assert place.refusal() == f"{SOURCE}.upstream_tls.ca: no.pem: cannot be read: No such file or directory"

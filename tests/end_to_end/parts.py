@@ -272,12 +272,13 @@ class Process:
 
 
 class Mosquitto(Process):
-    """mosquitto on a plain loopback port."""
+    """mosquitto on a loopback port, in plain TCP unless `options` say otherwise."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.port = free_port()
         config = directory / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser {_user()}\n")
+        lines = (f"listener {self.port} 127.0.0.1", "allow_anonymous true", f"user {_user()}", *options)
+        config.write_text("".join(f"{line}\n" for line in lines))
         super().__init__([program("mosquitto"), "-c", config], directory / "mosquitto.log")
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.end_to_end.clients import tls_context
-from tests.end_to_end.parts import TIMEOUT, Gateway, Mosquitto, OpensslCa, free_port, publish, until
+from tests.end_to_end.parts import TIMEOUT, Gateway, Mosquitto, OpensslCa, free_port, publish, run, until
 
 if TYPE_CHECKING:
     import ssl
@@ -119,6 +119,36 @@ def test_a_broker_dies_then_the_other_and_one_comes_back(site: Site, ca: Openssl
     assert not site.gateway.lines("crashed")
 
 
+def test_a_broker_speaks_tls_and_knows_the_gateway_by_its_certificate(tmp_path: Path, ca: OpensslCa) -> None:
+    ca.issue("gateway")
+    options = [f"cafile {ca.cert('ca')}", f"certfile {ca.cert('server')}", f"keyfile {ca.key('server')}"]
+    with ExitStack() as stack:
+        names = ["require_certificate true", "use_identity_as_username true"]
+        broker = stack.enter_context(Mosquitto(tmp_path, *options, *names))
+        port, config = free_port(), tmp_path / "gateway.toml"
+        config.write_text(
+            _CONFIG.format(
+                directory=tmp_path,
+                port=port,
+                upstreams=f'"localhost:{broker.port}"',
+                balance="round-robin",
+                ca=ca,
+            )
+            + "[listeners.upstream_tls]\nenabled = true\n"
+            + f'ca = "{ca.cert("ca")}"\ncert = "{ca.cert("gateway")}"\nkey = "{ca.key("gateway")}"\n'
+        )
+        gateway = stack.enter_context(Gateway(config, port))
+        with mqtt(port, ca) as connection:
+            assert broker.wait_for("New client connected", "u'gateway'")
+            assert ask(connection, _PING) == _PONG
+            assert publish(port, ca, "device", "t", "x" * 100_000, "-r").returncode == 0
+            assert "x" * 100_000 in retained(port, ca)
+            broker.__exit__()
+            assert is_over(connection)
+        gateway.wait_for("no broker left")
+        assert not gateway.lines("crashed")
+
+
 def is_over(client: ssl.SSLSocket) -> bool:
     """Whether the gateway has ended the connection, with close_notify: a bare end would be an error."""
     client.settimeout(1)
@@ -147,3 +177,11 @@ def test_a_device_comes_back_to_its_broker_whichever_certificate_it_has(site: Si
 
 def welcomed(site: Site) -> list[int]:
     return [clients_of(broker) for broker in site.brokers]
+
+
+def retained(port: int, ca: OpensslCa) -> str:
+    """The message that is kept under "t", heard through the gateway."""
+    return run(
+        "mosquitto_sub", "-h", "localhost", "-p", str(port), "-t", "t", "-C", "1", "-W", "20",
+        "--cafile", ca.cert("ca"), "--cert", ca.cert("device"), "--key", ca.key("device"),
+    ).stdout  # fmt: skip

@@ -134,7 +134,7 @@ async def test_a_broker_that_does_not_answer_in_time_is_as_good_as_dead(
         raise AssertionError
 
     monkeypatch.setattr(check, "connect", silence)
-    assert await check._fault(listener(), ONE, Sources(())) == "no answer within 2 s"
+    assert await check._fault(listener(), ONE, Sources(()), None) == "no answer within 2 s"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_a_broker_that_does_not_answer_in_time_is_as_good_as_dead(
 )
 async def test_a_broker_that_waits_for_a_header_gets_one(version: Version, sent: bytes) -> None:
     with listening_broker() as one:
-        assert await check._fault(listener(proxy_protocol=version), one.address, Sources(())) is None
+        assert await check._fault(listener(proxy_protocol=version), one.address, Sources(()), None) is None
         with one.accept() as accepted:
             heard = accepted.recv(100, socket.MSG_WAITALL)
     assert heard.startswith(sent)
@@ -152,4 +152,4 @@ async def test_a_broker_that_waits_for_a_header_gets_one(version: Version, sent:
 
 async def test_a_broker_that_refuses_says_so() -> None:
     with dead_broker() as dead:
-        assert await check._fault(listener(), dead, Sources(())) == "Connection refused"
+        assert await check._fault(listener(), dead, Sources(()), None) == "Connection refused"
