@@ -6,11 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from gateway.admin import exposition
 from gateway.metrics import Counter
+from gateway.status import CertificateStatus
 from tests.statuses import NOW, a_source, a_status
 from tests.test_layers import ROOT
 
@@ -108,12 +111,13 @@ def test_urls_that_differ_in_their_password_alone_are_two() -> None:
     assert (found["list_entries", (("url", url),)], found["list_entries", (("url", f"{url} (2)"),)]) == (1, 2)
 
 
-def test_what_a_certificate_says_of_itself_stays_a_label() -> None:
-    status = a_status()
-    one = status.certificates[0]
-    hostile = a_status(certificates=(type(one)(one.listener, one.use, HOSTILE, "CN=CA", "0A", 5),))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example(HOSTILE)
+def test_what_a_certificate_says_of_itself_stays_a_label(subject: str) -> None:
+    one = CertificateStatus("external", "server", subject, "CN=CA", "0A", 5)
     name = "certificate_not_after_timestamp_seconds"
-    assert value(hostile, name, listener="external", use="server", subject=HOSTILE, serial="0A") == 5
+    labels = {"listener": "external", "use": "server", "subject": subject, "serial": "0A"}
+    assert value(a_status(certificates=(one,)), name, **labels) == 5
 
 
 def test_the_documents_list_every_metric_with_its_type_and_labels() -> None:

@@ -67,14 +67,15 @@ def test_it_shows_what_an_operator_wants_at_a_glance(page: Browser) -> None:
     assert page.text("#notices") == "list http://crl.partner.example/partner-delta.crl: missing"
     assert "68,412" in page.text("#tiles")
     assert [row.text.split("\n")[0] for row in page.all("#lists .name")] == [
+        # Those that need somebody come first.
+        "http://crl.partner.example/partner-delta.crl",
+        "http://crl.partner.example/partner.crl",
         "http://crl.example/fleet.crl",
         "http://crl.example/fleet-delta.crl",
-        "http://crl.partner.example/partner.crl",
-        "http://crl.partner.example/partner-delta.crl",
     ]
-    assert "1,204,331 entries" in page.text("#lists li")
-    assert page.text("#lists li:nth-child(3) .error").startswith("failed 9 times: ")
-    assert page.one("#lists .bar").get_attribute("aria-valuenow") == "31"
+    assert page.text("#lists li .error").startswith("failed 9 times: ")
+    assert "1,204,331 entries" in page.text("#lists li:nth-child(3)")
+    assert page.one("#lists li:nth-child(3) .bar").get_attribute("aria-valuenow") == "31"
     assert "CN=mqtt.example" in page.text("#staples")
     assert len(page.all("#certificates li")) == 3
     assert "brokers 3 of 3 up" in page.text("#listeners li")
@@ -93,7 +94,7 @@ def test_the_charts_are_drawn_and_told_to_who_does_not_see_them(page: Browser) -
 
 
 def test_it_keeps_itself_up_to_date_and_the_focus_where_it_is(page: Browser, stage: Stage) -> None:
-    page.run("document.querySelector('#lists li:nth-child(2) button').focus()")
+    page.run("document.querySelector('#lists li:nth-child(3) button').focus()")
     before = page.run("return document.activeElement.getAttribute('aria-label')")
     stage.refusals = [
         *stage.refusals,
@@ -106,7 +107,7 @@ def test_it_keeps_itself_up_to_date_and_the_focus_where_it_is(page: Browser, sta
     )
     page.until(lambda: page.text("#ready") == "Not ready")
     page.until(lambda: len(page.all("#refusals tr")) == 15)
-    assert page.text("#lists .name") == "http://crl.example/another.crl"
+    assert page.text("#lists li:nth-child(3) .name") == "http://crl.example/another.crl"
     assert page.text("#tiles dd") == "7"
     assert page.text("#notices .bad") == "starting"
     assert page.run("return document.activeElement.getAttribute('aria-label')") == before
@@ -169,6 +170,7 @@ def test_a_revocation_is_taken_back_after_a_confirmation(page: Browser, stage: S
         "by": "root",
     }
     stage.revoked = [{**revoked, "note": HOSTILE}]
+    stage.status = msgspec.structs.replace(stage.status, local_revocations=2)
     page.until(lambda: page.all("#revoked li"))
     page.one("#revoked button").click()
     page.one("#confirm-yes").click()
@@ -176,12 +178,24 @@ def test_a_revocation_is_taken_back_after_a_confirmation(page: Browser, stage: S
     assert stage.done == [Unrevoke(stage.issuers[0], "aff")]
 
 
+def test_of_many_that_are_revoked_by_hand_the_last_are_shown(browser: Browser, stage: Stage) -> None:
+    one = {"issuer": FLEET, "reason": "unspecified", "revoked_at": "2026", "by": "root", "note": ""}
+    stage.revoked = [{**one, "serial": f"{serial:04X}"} for serial in range(5000)]
+    with served(stage) as url:
+        browser.open(url, TOKEN)
+        browser.until(lambda: browser.all("#revoked li"))
+        assert len(browser.all("#revoked li")) == 100
+        assert browser.text("#revoked .mono") == "1387"
+        assert browser.text("#revoked-more").startswith("The last 100 of 5,000; ")
+        browser.driver.get("about:blank")
+
+
 def test_a_source_is_fetched_at_once_or_all_of_them(page: Browser, stage: Stage) -> None:
     page.one("#lists button").click()
     page.until(lambda: stage.done)
     page.one("#refresh-all").click()
     page.until(lambda: len(stage.done) == 2)
-    assert stage.done == [Refresh("http://crl.example/fleet.crl"), Refresh(None)]
+    assert stage.done == [Refresh("http://crl.partner.example/partner-delta.crl"), Refresh(None)]
 
 
 def test_the_configuration_is_reloaded_after_a_confirmation(page: Browser, stage: Stage) -> None:

@@ -11,6 +11,7 @@ const CSRF = document.querySelector("meta[name=csrf-token]").content;
 const url = (path) => new URL(path, location.origin).href;
 const STATUS_EVERY = 5000;
 const HISTORY_EVERY = 10000;
+const MOST_SHOWN = 100;
 
 // --- asking ---
 
@@ -153,7 +154,9 @@ function draw(now) {
   sync($("listeners"), now.listeners, (each) => each.name, row, drawListener);
   const sources = (kind) => now.sources.filter((each) => each.kind === kind);
   const key = (each) => [each.url, each.subject, each.serial].join(" ");
-  sync($("lists"), sources("list"), key, sourceRow, drawSource);
+  // Of hundreds of lists, those that need somebody come first.
+  const need = (each) => (each.condition !== "in force" || each.revoked ? 0 : each.last_error !== null ? 1 : 2);
+  sync($("lists"), sources("list").sort((a, b) => need(a) - need(b)), key, sourceRow, drawSource);
   sync($("staples"), sources("staple"), key, sourceRow, drawSource);
   sync($("certificates"), now.certificates, (each) => [each.listener, each.use, each.subject, each.serial].join(" "), row, drawCertificate);
   for (const [id, words] of [["lists", "No list is fetched."], ["staples", "Nothing is stapled."]]) empty(id, words);
@@ -240,9 +243,13 @@ function drawCertificate(parts, each) {
 
 // --- revoked by hand ---
 
+let revokedSeen = "";
 async function drawRevoked() {
   const revoked = await get("/revoked");
-  sync($("revoked"), revoked, (each) => [each.issuer, each.serial, each.by].join(" "), (each) => {
+  revokedSeen = revokedCount();
+  const shown = revoked.slice(-MOST_SHOWN).reverse();
+  set($("revoked-more"), revoked.length > shown.length ? `The last ${number.format(shown.length)} of ${number.format(revoked.length)}; tls-gateway revoked lists them all.` : "");
+  sync($("revoked"), shown, (each) => [each.issuer, each.serial, each.by].join(" "), (each) => {
     const button = make("button", { type: "button", className: "small", textContent: "Take back…", label: `Take back the revocation of serial ${each.serial}` });
     button.addEventListener("click", () => unrevoke(button, each));
     const facts = [each.revoked_at, each.by, each.note].filter(Boolean).join(" · ");
@@ -252,6 +259,10 @@ async function drawRevoked() {
       make("span", { className: "facts" }, foreign(facts))) };
   }, () => {});
   empty("revoked", "Nothing is revoked by hand.");
+}
+
+function revokedCount() {
+  return `${status.local_revocations} ${status.configured_revocations}`;
 }
 
 function confirmed(title, what, effect, yes, why) {
@@ -449,7 +460,11 @@ new ResizeObserver(() => {
   for (const [id, chart] of drawn) chart.setSize({ width: $(id).clientWidth, height: 150 });
 }).observe($("main"));
 
-every(STATUS_EVERY, async () => { await refreshStatus(); await drawRevoked(); });
+every(STATUS_EVERY, async () => {
+  await refreshStatus();
+  // There may be many, and they seldom change.
+  if (revokedCount() !== revokedSeen) await drawRevoked();
+});
 every(HISTORY_EVERY, async () => {
   const { samples, refusals } = await get("/history");
   past = samples;
