@@ -127,6 +127,7 @@ class _Files:
         client_cas, crl_signers = self.client_cas()
         certificates = tuple(self.complete(number, each, client_cas) for number, each in enumerate(found))
         self.check_names(certificates)
+        self.check_ciphers(certificates)
         return ListenerMaterial(
             certificates=certificates,
             client_cas=client_cas,
@@ -160,6 +161,17 @@ class _Files:
                 problem = f"expected the key of the certificate in {tls.cert}, got another one"
                 self.fail("upstream_tls.key", tls.key, problem, exc)
         return context
+
+    def check_ciphers(self, certificates: Sequence[ServerCertificate]) -> None:
+        """Warn where no suite of TLS 1.2 goes with the kind of any certificate."""
+        # In a suite's name ECDSA stands for the Edwards curves as well (RFC 8422, section 2.2).
+        kinds = {"RSA" if one.kind == "RSA" else "ECDSA" for one in certificates}
+        suited = any(("ECDSA" if "ECDSA" in name else "RSA") in kinds for name in self.listener.ciphers)
+        if "1.2" in self.listener.tls_versions and not suited:
+            self.warnings.append(
+                f'listener "{self.listener.name}": ciphers: none goes with an {kinds.pop()} certificate: '
+                "clients of TLS 1.2 are refused"
+            )
 
     def server_certificate(self, number: int) -> ServerCertificate:
         place, files = f"certificates[{number}]", self.listener.certificates[number]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.config.dump import to_toml
 from gateway.config.emqx import parse_emqx
+from gateway.config.emqx_keys import LISTENER_KEYS
 from gateway.config.load import load
 from gateway.config.model import (
     Address,
@@ -549,7 +550,9 @@ def test_what_cannot_be_used_is_named_with_emqxs_key_and_line(
     assert str(caught.value) == f"{path}: {expected}"
 
 
-_KEYS = st.sampled_from(sorted(set(re.findall(r"^[\w.]+", PAGE, flags=re.MULTILINE))))
+_KEYS = st.sampled_from(
+    sorted({*re.findall(r"^[\w.]+", PAGE, re.MULTILINE), *(f"{EXTERNAL}.{key}" for key in LISTENER_KEYS)})
+)
 _VALUES = st.one_of(
     st.text(max_size=12), st.sampled_from(["on", "1", "a:1", "verify_peer", "15s", "tlsv1.3"])
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import ssl
 import subprocess
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from cryptography import x509
@@ -47,6 +47,7 @@ class Place:
         self.ca = self.write("ca.pem", root.pem)
         self.key.chmod(0o600)
         self.client_ca: Path | None = self.ca
+        self.options: dict[str, Any] = {}
         self.trust: Literal["ca", "intermediate"] = "ca"
         self.revocation = Revocation()
         self.stapling = Stapling()
@@ -68,6 +69,7 @@ class Place:
             client_ca=self.client_ca,
             verify="required" if self.client_ca else "none",
             trust=self.trust,
+            **self.options,
             revocation=self.revocation,
             stapling=self.stapling,
             upstream_tls=self.upstream_tls,
@@ -566,3 +568,22 @@ def test_a_key_of_another_certificate_for_brokers_is_refused(place: Place, root:
 def test_a_file_of_cas_for_brokers_that_is_not_there_is_named(place: Place) -> None:
     place.upstream_tls = UpstreamTls(enabled=True, ca=place.directory / "no.pem")
     assert place.refusal() == f"{SOURCE}.upstream_tls.ca: no.pem: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "other"), [("ec", "ECDSA", "RSA"), ("ed25519", "ECDSA", "RSA"), ("rsa", "RSA", "ECDSA")]
+)
+def test_ciphers_of_another_kind_than_the_certificate_are_warned_about(
+    kind: KeyKind, named: str, other: str, place: Place, root: Authority
+) -> None:
+    place.cert, place.key = root.issue("server", kind=kind).write(place.directory, kind)
+    place.key.chmod(0o600)
+    place.options = {"ciphers": (f"ECDHE-{other}-AES128-GCM-SHA256",)}
+    (warning,) = place.load().warnings
+    assert warning == (
+        f'listener "external": ciphers: none goes with an {named} certificate: clients of TLS 1.2 are refused'
+    )
+    place.options["tls_versions"] = ("1.3",)
+    assert place.load().warnings == ()
+    place.options = {"ciphers": (f"ECDHE-{other}-AES128-GCM-SHA256", f"ECDHE-{named}-AES128-GCM-SHA256")}
+    assert place.load().warnings == ()

@@ -177,3 +177,25 @@ def test_what_is_taken_of_emqxs_names_is_known_to_openssl() -> None:
     assert dropped == ["sect571r1"]
     every = listener(ciphers=found.ciphers, ciphersuites=found.ciphersuites, groups=groups)
     options.check(every, str)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_the_options_hold_whichever_certificate_a_client_is_presented(version: int) -> None:
+    """The handshake begins in the context of the first, and goes on in that of the name."""
+    others = CA.issue("others", hosts=["other.example"])
+    server = make_context(
+        listener(verify="none", alpn=("mqtt",), groups=("P-384",), session_tickets=False),
+        certificates=[ServerCertificate((each.cert,), each.key) for each in (others, SERVER)],
+        client_cas=(CA.cert,),
+    )
+    client = client_context(version)
+    client.set_alpn_protos([b"h2", b"mqtt"])
+    _, shown = shake_hands(server, client)
+    assert shown.get_peer_certificate(as_cryptography=True) == SERVER.cert
+    assert shown.get_alpn_proto_negotiated() == b"mqtt"
+    assert group(server, client) == "secp384r1"
+    assert not resumes(server, client)
+    stranger = client_context(version)
+    stranger.set_alpn_protos([b"h2"])
+    with pytest.raises(SSL.Error):
+        shake_hands(server, stranger)
