@@ -316,12 +316,14 @@ class Supervisor:
     def _raise_descriptor_limit(self, generation: _Generation) -> None:
         """Use all the descriptors that the process may have, and say so where they are not enough.
 
-        A connection has two: its client's socket and its broker's.
+        A connection has two, its client's socket and its broker's; where that speaks TLS a pair between them.
         """
         _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        wanted = sum(listener.max_connections for listener in generation.config.listeners)
-        room = generation.workers * max(0, limit - _OTHER_DESCRIPTORS) // 2
+        listeners = generation.config.listeners
+        wanted = sum(listener.max_connections for listener in listeners)
+        each = 4 if any(listener.upstream_tls.enabled for listener in listeners) else 2
+        room = generation.workers * max(0, limit - _OTHER_DESCRIPTORS) // each
         if limit != resource.RLIM_INFINITY and room < wanted:
             self._log.warning(
                 "descriptor limit low",

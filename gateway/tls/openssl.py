@@ -152,16 +152,14 @@ def client(ssl: int) -> Client:
     library, pointer = _binding.lib, _binding.ffi.cast("SSL *", ssl)
     chain = library.SSL_get0_verified_chain(pointer)
     if chain != _binding.ffi.NULL:
-        copies = [
-            library.X509_dup(library.sk_X509_value(chain, at)) for at in range(library.sk_X509_num(chain))
-        ]
+        found = [_shared(library.sk_X509_value(chain, at)) for at in range(library.sk_X509_num(chain))]
     else:
         leaf = library.SSL_get_peer_certificate(pointer)
-        copies = [] if leaf == _binding.ffi.NULL else [leaf]
+        found = [] if leaf == _binding.ffi.NULL else [_owned(leaf)]
     return Client(
         version=bytes(_binding.ffi.string(library.SSL_get_version(pointer))).decode(),
         resumed=bool(library.SSL_session_reused(pointer)),
-        chain=tuple(dump_certificate(FILETYPE_ASN1, _owned(copy)) for copy in copies),
+        chain=tuple(dump_certificate(FILETYPE_ASN1, certificate) for certificate in found),
     )
 
 
@@ -176,9 +174,15 @@ def _owned(pointer: Any) -> X509:
     return X509._from_raw_x509_ptr(pointer)  # noqa: SLF001 - this module is the place for it
 
 
+def _shared(pointer: Any) -> X509:
+    """An X509 that somebody else holds as well; a copy would be decoded anew."""
+    _binding.lib.X509_up_ref(pointer)
+    return _owned(pointer)
+
+
 def certificate_at(address: int) -> x509.Certificate:
-    """A copy of the X509 at this address."""
-    return _owned(_binding.lib.X509_dup(_binding.ffi.cast("X509 *", address))).to_cryptography()
+    """The X509 at this address."""
+    return _shared(_binding.ffi.cast("X509 *", address)).to_cryptography()
 
 
 def _slots() -> Iterator[Any]:
