@@ -213,7 +213,9 @@ class Audience:
         return self._late(version)
 
     def _late(self, version: int) -> int:
-        return max(0, self._workers - sum(link.in_force >= version for link in self._links))
+        # More may be connected than there are in this configuration: those before a reload, which drain.
+        absent = max(0, self._workers - len(self._links))
+        return absent + sum(link.in_force < version for link in self._links)
 
 
 def bind(directory: Path, name: str = SOCKET_NAME) -> socket.socket:

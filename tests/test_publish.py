@@ -254,3 +254,16 @@ async def test_a_version_is_waited_for_until_all_workers_have_it(autojump_clock:
             assert trio.current_time() - start == pytest.approx(0.6)
             assert await audience.late(4, 1.0) == 1
             nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_of_before_a_reload_is_waited_for_like_those_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    audience = Audience(1)
+    with audience.link() as one, audience.link() as draining:
+        for link in (one, draining):
+            link.send(3)
+        draining.hear(1)
+        assert await audience.late(3, 1.0) == 1
+        one.hear(1)
+        assert await audience.late(3, 1.0) == 0
