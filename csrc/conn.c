@@ -47,7 +47,7 @@ static void judge_resumed(gw_conn *conn) {
           .verdict = GW_VERDICT_UNTRUSTED, .error_code = GW_X509_V_ERR_INVALID_EXTENSION, .entry = {.reason = -1}};
     }
     (void)gw_conn_judge(conn); /* which leaves the verdict be where there is no chain */
-    gw_verdict_count(known->listener, &known->verdict);
+    gw_verdict_settle(known->listener, &known->verdict);
   }
   gw_openssl.X509_free(leaf); /* NULL is fine */
 }

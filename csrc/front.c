@@ -88,12 +88,12 @@ static void count_time(const gw_front *front, int result, int64_t ms) {
 
 /* arrive takes |conn|, whose handshake has ended or is the reader's, out of the front. Returns 1: |arrival| is filled. */
 static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
-  int verdict = conn->verification.verdict.verdict;
+  const gw_verdict *verdict = &conn->verification.verdict;
   count_time(front, result, gw_now_ms() - conn->accepted_ms);
   arrival->conn = conn;
   arrival->listener = front->listener;
   arrival->result = result;
-  arrival->clear = result == GW_HANDSHAKE_DONE && (verdict == GW_VERDICT_NONE || verdict == GW_VERDICT_GOOD);
+  arrival->clear = result == GW_HANDSHAKE_DONE && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
   if (conn->awaited != 0) {
     (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   }

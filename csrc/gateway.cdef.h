@@ -29,6 +29,7 @@ enum {
   GW_COUNT_THROTTLED,
   GW_COUNT_TLS12,
   GW_COUNT_HANDSHAKE_MS,
+  GW_COUNT_REFUSED_NO_ANSWER,
   GW_COUNT_HANDSHAKE_TIME,
   GW_TIME_BUCKETS = 15,
   GW_COUNT_TOTAL = 36
@@ -115,20 +116,46 @@ gw_world *gw_world_new(uint64_t *counters);
 void gw_world_free(gw_world *world);
 int gw_world_publish(gw_world *world, const gw_cover *covers, size_t count, gw_error *error);
 
+/* answers.h */
+enum { GW_ANSWER_MISSING, GW_ANSWER_NONE, GW_ANSWER_UNKNOWN, GW_ANSWER_GOOD, GW_ANSWER_REVOKED };
+enum {
+  GW_ANSWER_STATUS = 2,
+  GW_ANSWER_DATE,
+  GW_ANSWER_ENDS,
+  GW_ANSWER_DUE,
+  GW_ANSWER_ROUND,
+  GW_ANSWER_SEAL,
+  GW_ANSWER_WORDS,
+  GW_ANSWERS_IN_BUCKET = 8
+};
+typedef struct {
+  uint64_t seeds[2];
+  uint64_t buckets;
+  uint64_t round;
+  uint64_t none[4];
+  uint64_t slots[][8];
+} gw_answers;
+size_t gw_answers_home(const gw_answers *answers, const gw_issuer *issuer, const uint8_t *serial, size_t length,
+                       uint64_t *key);
+uint64_t gw_answer_seal(const uint64_t *words);
+
 /* verify.h */
 enum { GW_CHECK_OFF, GW_CHECK_LEAF, GW_CHECK_CHAIN };
+enum { GW_ASK_NOTHING, GW_ASK_LATER, GW_ASK_FIRST };
 enum { GW_UNAVAILABLE_REJECT, GW_UNAVAILABLE_ACCEPT, GW_UNAVAILABLE_WAIT };
 enum {
   GW_VERDICT_NONE,
   GW_VERDICT_GOOD,
   GW_VERDICT_STALE,
   GW_VERDICT_NO_LIST,
+  GW_VERDICT_NO_ANSWER,
   GW_VERDICT_REVOKED,
   GW_VERDICT_UNTRUSTED
 };
 typedef struct {
   int verdict;
   int let_in;
+  int ask;
   int depth;
   int error_code;
   gw_table_entry entry;
@@ -143,6 +170,8 @@ typedef struct {
   uint64_t *connections;
   const uint8_t *usages;
   size_t usages_length;
+  const gw_answers *answers;
+  int require_answer;
 } gw_rules;
 gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules);
 void gw_listener_free(gw_listener *listener);
@@ -257,8 +286,10 @@ typedef struct {
   int clear;
   int code;
   gw_error error;
+  uint8_t *leaf_der;
+  size_t leaf_der_length;
 } gw_arrival;
-enum { GW_DOOR_FULL = 6, GW_DOOR_STUCK };
+enum { GW_DOOR_FULL = 6, GW_DOOR_STUCK, GW_DOOR_ASK };
 int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival);
 void gw_relay_recheck(gw_relay *relay);
 size_t gw_relay_live(gw_relay *relay);

@@ -194,6 +194,7 @@ void gw_relay_free(gw_relay *relay) {
   gw_relay_stop(relay);
   while (gw_relay_next_arrival(relay, &arrival)) {
     gw_conn_free(arrival.conn);
+    free(arrival.leaf_der);
   }
   for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) {
     gw_link_free(gw_link_of(node));

@@ -90,13 +90,17 @@ typedef struct {
   int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
   int code;              /* of GW_DOOR_STUCK: the errno of accept(2) */
   gw_error error;        /* of GW_HANDSHAKE_FAILED */
+  uint8_t *leaf_der;     /* of GW_DOOR_ASK: a client's certificate, to be released with gw_free; else NULL */
+  size_t leaf_der_length;
 } gw_arrival;
 
 enum {
   /* The listener has all the connections it may have: from now on clients are turned away. */
   GW_DOOR_FULL = GW_HANDSHAKE_NOT_BEGUN + 1,
   /* accept(2) failed for a reason that is not a client's: there is a pause before the next. */
-  GW_DOOR_STUCK
+  GW_DOOR_STUCK,
+  /* Responders are to be asked about a client that is connected. Some are told at each gw_relay_recheck. */
+  GW_DOOR_ASK
 };
 
 /* gw_relay_next_arrival takes the oldest: 1, or 0 when none is left. As gw_relay_next_event, which is read after it. */

@@ -63,6 +63,9 @@ enum { ARRIVALS = 4 };
 /* Links of a phase whose time has come that are closed between two calls of epoll_wait. */
 enum { SLICE = 32 };
 
+/* Clients of whom one recheck tells that responders are to be asked: more are told of at the next. */
+enum { ASKS = 256 };
+
 /* Times are microseconds of gw_now_us; one that does not come is GW_NEVER. */
 
 static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -232,8 +235,24 @@ static void on_event(gw_relay *relay, gw_side *side, uint32_t events) {
 
 /* Looking up. */
 
-/* revoked_now looks |link| up; its verification has the verdict if so. */
-static int revoked_now(gw_link *link, const gw_snapshot *snapshot, int64_t now) {
+/* leave lets |arrival| wait for the reader, who is woken. */
+static void leave(gw_relay *relay, const gw_arrival *arrival) {
+  gw_caller *caller = malloc(sizeof *caller);
+  if (caller == NULL) {
+    gw_conn_free(arrival->conn); /* nobody can be told */
+    free(arrival->leaf_der);
+    gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
+    return;
+  }
+  caller->arrival = *arrival;
+  (void)pthread_mutex_lock(&relay->lock);
+  gw_list_append(&relay->callers, &caller->node);
+  (void)pthread_mutex_unlock(&relay->lock);
+  gw_signal_fd(relay->events_ready);
+}
+
+/* revoked_now looks |link| up; its verification has the verdict if so. Where responders are to be asked it says so. */
+static int revoked_now(gw_relay *relay, gw_link *link, const gw_snapshot *snapshot, int64_t now) {
   gw_verification *known = &link->conn->verification;
   gw_verdict verdict = {.verdict = GW_VERDICT_NONE};
   if (known->chain != NULL) {
@@ -241,6 +260,11 @@ static int revoked_now(gw_link *link, const gw_snapshot *snapshot, int64_t now) 
   }
   if (verdict.verdict == GW_VERDICT_REVOKED) {
     known->verdict = verdict;
+  } else if (verdict.ask != GW_ASK_NOTHING && relay->asks > 0) {
+    gw_arrival arrival = {.listener = known->listener, .result = GW_DOOR_ASK};
+    arrival.leaf_der = gw_conn_leaf(link->conn, &arrival.leaf_der_length);
+    relay->asks--;
+    leave(relay, &arrival);
   }
   return verdict.verdict == GW_VERDICT_REVOKED;
 }
@@ -252,7 +276,7 @@ static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot
     gw_link *link = gw_link_of(node);
     int ends = new || gw_listener_rules(link->conn->verification.listener)->disconnect_revoked;
     next = node->next;
-    if (ends && revoked_now(link, snapshot, now)) {
+    if (ends && revoked_now(relay, link, snapshot, now)) {
       gw_conn_farewell(link->conn);
       enter(relay, link, GW_CONDEMNED);
     } else if (new) {
@@ -262,21 +286,6 @@ static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot
 }
 
 /* Fronts. */
-
-/* leave lets |arrival| wait for the reader, who is woken. */
-static void leave(gw_relay *relay, const gw_arrival *arrival) {
-  gw_caller *caller = malloc(sizeof *caller);
-  if (caller == NULL) {
-    gw_conn_free(arrival->conn); /* nobody can be told */
-    gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
-    return;
-  }
-  caller->arrival = *arrival;
-  (void)pthread_mutex_lock(&relay->lock);
-  gw_list_append(&relay->callers, &caller->node);
-  (void)pthread_mutex_unlock(&relay->lock);
-  gw_signal_fd(relay->events_ready);
-}
 
 static int64_t handshaking(const gw_relay *relay) {
   const uint64_t *counters = relay->counters;
@@ -382,6 +391,7 @@ static int obey(gw_relay *relay) {
     end_all(relay);
   } else if (again || !gw_list_empty(&adopted)) {
     gw_snapshot *snapshot = gw_world_snapshot(relay->world);
+    relay->asks = again ? ASKS : 0;
     look_up(relay, &adopted, snapshot, 1);
     for (int phase = GW_CONDEMNED + 1; again && phase < GW_OVER; phase++) {
       look_up(relay, &relay->phases[phase].links, snapshot, 0);

@@ -60,6 +60,7 @@ struct gw_relay {
 
   gw_node doors;                 /* the thread's own from here on: those that it serves */
   gw_phase_links phases[GW_PHASES];
+  int asks;                      /* of how many clients this look may tell that responders are to be asked */
   uint8_t scratch[GW_SCRATCH_SIZE];
 };
 

@@ -233,6 +233,7 @@ static const struct {
   int error_code, counter;
 } CONSEQUENCES[] = {
     [GW_VERDICT_STALE] = {GW_X509_V_ERR_CRL_HAS_EXPIRED, GW_COUNT_REFUSED_STALE},
+    [GW_VERDICT_NO_ANSWER] = {GW_X509_V_ERR_OCSP_VERIFY_NEEDED, GW_COUNT_REFUSED_NO_ANSWER},
     [GW_VERDICT_NO_LIST] = {GW_X509_V_ERR_UNABLE_TO_GET_CRL, GW_COUNT_REFUSED_NO_LIST},
     [GW_VERDICT_REVOKED] = {GW_X509_V_ERR_CERT_REVOKED, GW_COUNT_REFUSED_REVOKED},
 };
@@ -284,6 +285,23 @@ static int ask(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chai
   return 0;
 }
 
+/* What responders say of one certificate that no list revokes. */
+static void heed(const gw_rules *rules, const gw_chain *link, int64_t now, gw_verdict *verdict) {
+  gw_answer answer;
+  const uint8_t *serial = (const uint8_t *)(link->points + link->points_count);
+  int due = gw_answers_find(rules->answers, &link->issuer, serial, link->serial_length, now, &answer);
+  verdict->ask = answer.status == GW_ANSWER_MISSING ? GW_ASK_FIRST : due ? GW_ASK_LATER : GW_ASK_NOTHING;
+  if (answer.status == GW_ANSWER_REVOKED) {
+    verdict->verdict = GW_VERDICT_REVOKED;
+    verdict->entry = answer.entry;
+  } else if (answer.status == GW_ANSWER_GOOD) {
+    verdict->verdict = GW_VERDICT_GOOD;
+  } else if (rules->require_answer) {
+    verdict->verdict = GW_VERDICT_NO_ANSWER;
+    verdict->entry.reason = answer.status;
+  }
+}
+
 /* What the lists of its issuer say of one certificate, without policy: those of no point in particular, then those of
  * its own. */
 static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot, const gw_chain *link, int64_t now) {
@@ -303,21 +321,25 @@ static gw_verdict judge_link(const gw_rules *rules, const gw_snapshot *snapshot,
     verdict.verdict = GW_VERDICT_STALE;
     verdict.next_update = all.ended;
   }
+  if (!revoked && known && rules->answers != NULL) heed(rules, link, now, &verdict);
   return verdict;
 }
 
 int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, const gw_chain *chain, int64_t now,
                    gw_verdict *verdict) {
   const gw_rules *rules = &listener->rules;
+  int ask = GW_ASK_NOTHING;
   *verdict = (gw_verdict){.verdict = GW_VERDICT_GOOD, .entry = {.reason = -1}};
   for (const gw_chain *link = chain; link != NULL && !chain->trusted; link = link->next) {
     gw_verdict found = judge_link(rules, snapshot, link, now);
+    ask = found.ask > ask ? found.ask : ask;
     if (found.verdict > verdict->verdict || (found.verdict == verdict->verdict && found.depth < verdict->depth)) {
       *verdict = found;
     }
   }
   gw_count(gw_world_counters(listener->world), GW_COUNT_LOOKUPS, chain->trusted ? 0 : (uint64_t)chain->count);
   int forgivable = verdict->verdict != GW_VERDICT_REVOKED && rules->on_unavailable != GW_UNAVAILABLE_REJECT;
+  verdict->ask = ask;
   verdict->let_in = verdict->verdict == GW_VERDICT_GOOD || forgivable;
   verdict->error_code = CONSEQUENCES[verdict->verdict].error_code;
   return verdict->let_in;
@@ -337,9 +359,12 @@ int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer
   return 1;
 }
 
-void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict) {
-  if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) return;
-  if (!verdict->let_in) {
+void gw_verdict_settle(const gw_listener *listener, gw_verdict *verdict) {
+  if (gw_verdict_open(verdict)) {
+    verdict->let_in = 1;
+  } else if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) {
+    return;
+  } else if (!verdict->let_in) {
     gw_count(gw_world_counters(listener->world), CONSEQUENCES[verdict->verdict].counter, 1);
   } else if (listener->rules.on_unavailable == GW_UNAVAILABLE_ACCEPT) {
     gw_count(gw_world_counters(listener->world), GW_COUNT_ACCEPTED_UNCHECKED, 1);
@@ -386,7 +411,7 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
     gw_snapshot *snapshot = gw_world_snapshot(listener->world);
     (void)gw_chain_judge(listener, snapshot, verification->chain, time(NULL), verdict);
     gw_snapshot_free(snapshot);
-    gw_verdict_count(listener, verdict);
+    gw_verdict_settle(listener, verdict);
   }
   if (!verdict->let_in) {
     gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "answers.h"
 #include "error.h"
 #include "openssl_table.h"
 #include "revoked.h"
@@ -24,16 +25,25 @@ enum {
   GW_VERDICT_GOOD,       /* covered by fresh lists, in none of them */
   GW_VERDICT_STALE,      /* the list of a certificate of the chain has expired, grace included */
   GW_VERDICT_NO_LIST,    /* one is covered by no list */
+  GW_VERDICT_NO_ANSWER,  /* one is to be good in a responder's eyes, and none says so */
   GW_VERDICT_REVOKED,    /* one is in a list */
   GW_VERDICT_UNTRUSTED   /* OpenSSL refused the chain before revocation was asked: see error_code */
+};
+
+/* Whether a responder is to be asked. */
+enum {
+  GW_ASK_NOTHING,
+  GW_ASK_LATER, /* what is known counts, and it is time to ask again */
+  GW_ASK_FIRST  /* nothing is known: the verdict is what is left if nobody answers */
 };
 
 typedef struct {
   int verdict;
   int let_in;               /* 1 when policy lets it in all the same (accept), or for now (wait) */
+  int ask;                  /* GW_ASK_... */
   int depth;                /* of the certificate that decided; 0 is the client's own */
   int error_code;           /* X509_V_ERR_..., 0 when none */
-  gw_table_entry entry;     /* GW_VERDICT_REVOKED: when and why */
+  gw_table_entry entry;     /* GW_VERDICT_REVOKED: when and why; GW_VERDICT_NO_ANSWER: reason is the GW_ANSWER_... */
   int64_t next_update;      /* GW_VERDICT_STALE: of the list that has expired */
 } gw_verdict;
 
@@ -47,6 +57,8 @@ typedef struct {
   uint64_t *connections;  /* gauge of its connections, borrowed; may be NULL */
   const uint8_t *usages;  /* what a client's extendedKeyUsage must name, see gw_certificate_is_for; borrowed */
   size_t usages_length;   /* 0: it may lack that extension */
+  const gw_answers *answers; /* of OCSP responders, borrowed: good there is good; NULL where none is asked */
+  int require_answer;     /* whether nothing else is good */
 } gw_rules;
 
 /* gw_listener_new makes a listener with a copy of |rules|; |world| is borrowed
@@ -115,9 +127,14 @@ void gw_verify_end(void);
  * must not be used then. The certificate must live as long as the verification. */
 int gw_chain_extend(gw_verification *verification, X509 *certificate, int depth);
 
-/* gw_verdict_count counts a verdict that is acted upon: refused, or let in
- * unchecked. Who is let in to wait counts when that is over. */
-void gw_verdict_count(const gw_listener *listener, const gw_verdict *verdict);
+/* gw_verdict_open: whether a responder has to be asked before the verdict counts, however it stands. */
+static inline int gw_verdict_open(const gw_verdict *verdict) {
+  return verdict->ask == GW_ASK_FIRST && verdict->verdict != GW_VERDICT_REVOKED;
+}
+
+/* gw_verdict_settle counts a verdict that is acted upon: refused, or let in
+ * unchecked. Who is let in to wait counts when that is over; who has an open one is. */
+void gw_verdict_settle(const gw_listener *listener, gw_verdict *verdict);
 
 /* gw_x509_der returns the DER of |x509|, malloc'd, or NULL; of NULL it is NULL. */
 uint8_t *gw_x509_der(X509 *x509, size_t *length);

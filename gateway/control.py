@@ -36,6 +36,7 @@ from gateway.revocation.authorities import trusted_by
 from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.serials import SerialFiles
+from gateway.revocation.settling import Settler
 from gateway.revocation.table import Tables
 from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, CrlCache, Listener
     from gateway.metrics import Counters
+    from gateway.native import Answers
     from gateway.reading import Reading
     from gateway.revocation.coverage import Coverage, Listed, Stream
     from gateway.revocation.crl import VerifiedCrl
@@ -78,6 +80,8 @@ _MAX_LEARNT = 1000
 _LONGEST_PUBLISHING = 2.0
 # CAs that clients bring along: the chain of each has verified.
 _MAX_CAS = 1000
+# Of answers that end connections, how long the next ones are held back, in seconds.
+_LOOK_PAUSE = 0.1
 # How often it is asked whether a signer's certificate has expired.
 _LOOK_AGAIN = 60.0
 
@@ -98,6 +102,8 @@ class Post:
     """Reads the configuration anew, as a reload does; without it none can be asked for."""
     supervisor: int = 0
     """The process id of who reloads."""
+    answers: Answers | None = None
+    """What OCSP responders say of clients; None where no listener wants to know."""
 
 
 class Control:
@@ -115,6 +121,7 @@ class Control:
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
         self._limits = Limits()
+        self._ask = Asker(self._fetcher).ask
         self._tables = Tables(self._store, trusted_by(post.materials), self)
         self._watch = Watch(post.config.crl_cache.expiry_warning)
         certificates = (each for material in post.materials for each in material.all_certificates())
@@ -129,7 +136,7 @@ class Control:
         self._staples = Staples(
             post.config.listeners,
             post.materials,
-            ask=Asker(self._fetcher).ask,
+            ask=self._ask,
             store=self._store,
             limits=self._limits,
             change=self._staples_changed,
@@ -150,7 +157,12 @@ class Control:
             self._log,
             late=self._late,
             reload=self._reload,
+            ask_anew=self._ask_anew,
         )
+        self._answers = post.answers
+        self._settler: Settler | None = None
+        self._lookup = trio.Event()
+        """Set when an answer may end a connection."""
         self._observer = Observer(post.config, post.materials, post.counters)
         self._started = time.time()
         self._coverages: Sequence[Coverage] = ()
@@ -196,6 +208,7 @@ class Control:
                     *(Known("staple", each.state, each.fingerprint) for each in self._staples),
                 ],
                 issuers=self._issuers(),
+                responders=self._settler.responders() if self._settler else (),
                 local_revocations=local,
                 configured_revocations=configured,
                 problems=self._operations.problems,
@@ -247,6 +260,17 @@ class Control:
                 await self._restore(refresher)
         missing = [refresher for refresher in refreshers if refresher.state.this_update is None]
         # Not earlier: workers that lost the control process before us keep their tables until then.
+        if self._answers is not None:
+            self._settler = Settler(
+                self._nursery,
+                listeners,
+                self._tables,
+                self._answers,
+                self._ask,
+                self._have_clients_looked_up,
+                self._log,
+            )
+            self._nursery.start_soon(self._tell_to_look)
         self._serve()
         self._nursery.start_soon(self._operations.watch)
         self._nursery.start_soon(self._checks.run)
@@ -272,6 +296,24 @@ class Control:
         if self._admin is not None:
             hosts = self._config.admin.hosts
             self._nursery.start_soon(admin.serve, *self._admin, hosts, self._desk, self._log)
+
+    def _ask_anew(self, url: str | None) -> list[str]:
+        asked = self._settler.ask_anew(url) if self._settler else []
+        if asked:
+            self._have_clients_looked_up()
+        return asked
+
+    def _have_clients_looked_up(self) -> None:
+        self._lookup.set()
+
+    async def _tell_to_look(self) -> None:
+        """Tell the workers when an answer may end a connection; many in a moment are told together."""
+        while True:
+            await self._lookup.wait()
+            self._lookup = trio.Event()
+            looks = max(self._state.looks + 1, int(time.time()))
+            self._change(Update(whole=False, ready=self._state.ready, looks=looks))
+            await trio.sleep(_LOOK_PAUSE)
 
     async def _restore(self, refresher: _Refresher) -> None:
         problem = await refresher.restore()
@@ -452,35 +494,51 @@ class Control:
     async def _serve_worker(self, stream: trio.SocketStream) -> None:
         with self._audience.link() as link:
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._hear_worker, stream, link, nursery.cancel_scope)
-                await self._tell_worker(stream, link)
+                turns = trio.Lock()
+                nursery.start_soon(self._hear_worker, stream, link, turns, nursery)
+                await self._tell_worker(stream, link, turns)
                 nursery.cancel_scope.cancel()
 
-    async def _tell_worker(self, stream: trio.SocketStream, link: publish.Link) -> None:
+    async def _tell_worker(self, stream: trio.SocketStream, link: publish.Link, turns: trio.Lock) -> None:
         told: Update | None = None
         try:
             while True:
                 changed, current = self._changed, self._state
+                update = current if told is None else publish.difference(told, current)
                 link.send(self._version)
-                await publish.send(stream, current if told is None else publish.difference(told, current))
+                async with turns:
+                    await publish.send(stream, update)
                 told = current
                 await changed.wait()
         except trio.BrokenResourceError:
             pass
 
     async def _hear_worker(
-        self, stream: trio.SocketStream, link: publish.Link, gone: trio.CancelScope
+        self, stream: trio.SocketStream, link: publish.Link, turns: trio.Lock, worker: trio.Nursery
     ) -> None:
         try:
-            async for sighting in publish.receive(stream, publish.Sighting):
-                link.hear(sighting.applied)
-                self._learn(sighting.urls)
-                if sighting.cas:
-                    await self._learn_cas(sighting.cas)
-                self._refusals.extend(sighting.refusals)
+            async for message in publish.receive(stream, publish.FROM_WORKER):
+                link.hear(message.applied)
+                if isinstance(message, publish.Question):
+                    worker.start_soon(self._answer, stream, turns, message)
+                    continue
+                self._learn(message.urls)
+                if message.cas:
+                    await self._learn_cas(message.cas)
+                self._refusals.extend(message.refusals)
         except trio.BrokenResourceError:
             pass
-        gone.cancel()
+        worker.cancel_scope.cancel()
+
+    async def _answer(self, stream: trio.SocketStream, turns: trio.Lock, question: publish.Question) -> None:
+        if self._settler is not None:
+            await self._settler.settle(question)
+        try:
+            async with turns:
+                await publish.send(stream, publish.Answered((question.number,)))
+        except trio.BrokenResourceError:
+            # The worker is gone, which whoever hears it notices.
+            return
 
 
 class _CrlObserver:

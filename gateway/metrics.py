@@ -45,6 +45,7 @@ class Counter(IntEnum):
     THROTTLED = 18
     TLS12 = 19
     HANDSHAKE_MS = 20
+    REFUSED_NO_ANSWER = 21
 
 
 HANDSHAKE_TIMES = tuple(0.001 * 2**i for i in range(14))

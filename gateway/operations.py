@@ -71,7 +71,8 @@ class Operations:
     `files` are those of revoked_serials, `sources` gives kind ("list" or "staple") and
     refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is;
     `late` waits for the workers to put in force what is published, and counts those that have not;
-    `reload` checks the configuration and begins to take it; it raises ConfigError where it is not good.
+    `reload` checks the configuration and begins to take it; it raises ConfigError where it is not good;
+    `ask_anew` has responders asked again about clients, all or that of a URL, and gives their URLs.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Operations:
         *,
         late: Callable[[], Awaitable[int]],
         reload: Callable[[], Awaitable[None]],
+        ask_anew: Callable[[str | None], Sequence[str]] = lambda _url: (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tables = tables
@@ -96,6 +98,7 @@ class Operations:
         self._look = look
         self._late = late
         self._reload = reload
+        self._ask_anew = ask_anew
         self._log = log
         self._now = now
         self._revoked: tuple[LocalRevocation, ...] = ()
@@ -296,13 +299,17 @@ class Operations:
             for kind, refresher in self._sources()
             if url is None or url in (refresher.schedule.state.url, display_url(refresher.schedule.state.url))
         ]
-        if not chosen and url is not None:
+        asked = self._ask_anew(url)
+        if not chosen and not asked and url is not None:
             what = f"{display_url(url)}: no source has this URL"
             raise GatewayError(f"{what}; `tls-gateway status` lists them; nothing is fetched")
         if self._refreshing >= _MOST_REFRESHES:
             raise GatewayError(f"{_MOST_REFRESHES} refreshes are under way; nothing is fetched")
         self._refreshing += 1
-        outcomes: list[Outcome] = []
+        outcomes = [
+            Outcome(good=True, line=f"{each}: asked again about each client that is connected")
+            for each in asked
+        ]
         try:
             async with trio.open_nursery() as nursery:
                 for kind, source in chosen:

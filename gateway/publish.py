@@ -1,7 +1,7 @@
 """What control tells the workers, and what they tell it, over a Unix socket.
 
-Frames are a 4-byte big-endian length and a msgpack-encoded `Update` (control to
-worker) or `Sighting` (worker to control). A worker that connects gets the whole
+Frames are a 4-byte big-endian length and a msgpack-encoded `Update` or `Answered`
+(control to worker), `Sighting` or `Question` (worker to control). A worker that connects gets the whole
 current state as its first update, then each change. Either side may die at any
 time: a worker goes on with what it has and connects again; control forgets it.
 """
@@ -13,7 +13,7 @@ import signal
 import socket
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -61,14 +61,15 @@ class Cover(msgspec.Struct, frozen=True):
     next_update: int
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, tag=True):
     """Covers by a digest of what they say, staples by fingerprint of their certificate; None takes one away.
 
     `whole` says that this is all there is, `ready` that every list and staple is
     there or its first fetch has been tried. `cas` are CAs (DER) that clients have
     brought along, by digest: resumed sessions of theirs are looked up below them.
     `held` are the names of listeners that must not begin to accept yet. `brokers` is
-    whether one is up, by `broker_key`: what health checks have found.
+    whether one is up, by `broker_key`: what health checks have found. `looks` grows
+    whenever live connections are to be looked up again in the shared answers.
     """
 
     whole: bool
@@ -78,6 +79,13 @@ class Update(msgspec.Struct, frozen=True):
     cas: dict[str, bytes | None] = {}
     held: dict[str, bool | None] = {}
     brokers: dict[str, bool | None] = {}
+    looks: int = 0
+
+
+class Answered(msgspec.Struct, frozen=True, tag=True):
+    """These `Question`s of the worker are settled: what can be known is in the shared answers."""
+
+    numbers: tuple[int, ...]
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -95,7 +103,7 @@ class Refusal(msgspec.Struct, frozen=True):
     resumed: bool = False
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True, tag=True):
     """Of a verified client that no list covers: its certificates' distribution points, its CAs (DER).
 
     The CAs are those that the listener does not have (RFC 5280, section 4.2.1.13). Or
@@ -114,7 +122,26 @@ def broker_key(listener: str, address: str) -> str:
     return f"{listener} {address}"
 
 
-Message = TypeVar("Message", Update, Sighting)
+class Question(msgspec.Struct, frozen=True, tag=True):
+    """What responders say of a verified client is wanted.
+
+    `listener` is the listener's name; `chain` has the client's certificate (DER) and,
+    where they are at hand, those above it as they were verified. `applied` is as
+    `Sighting` has it.
+    """
+
+    number: int
+    listener: str
+    chain: tuple[bytes, ...]
+    applied: int = 0
+
+
+ToWorker: TypeAlias = Update | Answered
+ToControl: TypeAlias = Sighting | Question
+FROM_CONTROL: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+FROM_WORKER: msgspec.msgpack.Decoder[ToControl] = msgspec.msgpack.Decoder(ToControl)
+
+Message = TypeVar("Message")
 Value = TypeVar("Value")
 
 
@@ -134,6 +161,7 @@ def merge(state: Update, change: Update) -> Update:
         cas=_merged(state.cas, change.cas),
         held=_merged(state.held, change.held),
         brokers=_merged(state.brokers, change.brokers),
+        looks=max(state.looks, change.looks),
     )
 
 
@@ -147,6 +175,7 @@ def difference(told: Update, current: Update) -> Update:
         cas=_difference(told.cas, current.cas),
         held=_difference(told.held, current.held),
         brokers=_difference(told.brokers, current.brokers),
+        looks=current.looks,
     )
 
 
@@ -246,15 +275,17 @@ async def connect(directory: Path) -> trio.SocketStream:
     return trio.SocketStream(connection)
 
 
-async def send(stream: trio.abc.SendStream, message: Update | Sighting) -> None:
+async def send(stream: trio.abc.SendStream, message: ToWorker | ToControl) -> None:
     """Send one frame."""
     payload = msgspec.msgpack.encode(message)
     await stream.send_all(len(payload).to_bytes(_LENGTH) + payload)
 
 
-async def receive(stream: trio.abc.ReceiveStream, kind: type[Message]) -> AsyncGenerator[Message, None]:
+async def receive(
+    stream: trio.abc.ReceiveStream, decoder: msgspec.msgpack.Decoder[Message]
+) -> AsyncGenerator[Message, None]:
     """Yield messages until the other side closes or sends what is none (then it is as good as gone)."""
-    decoder, buffer = msgspec.msgpack.Decoder(kind), bytearray()
+    buffer = bytearray()
     while chunk := await stream.receive_some(_CHUNK):
         buffer += chunk
         while len(buffer) >= _LENGTH:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _QUIET = 60.0
 
 
+# How often an answer is looked for while a client waits for one, in seconds; responders hear less of it.
+_ASK_AGAIN = 1.0
+
+
 @dataclass(eq=False)
 class Door:
     """A listener as one worker serves it: what a connection needs from accept to hand-over."""
@@ -44,6 +48,8 @@ class Door:
     front: Front
     handshake_timeout: float
     list_timeout: float
+    answer_timeout: float
+    """How long a client waits for what an OCSP responder says of it."""
     upstream: Upstream
     relay: Relay
     count: Callable[[int, int], None]
@@ -56,6 +62,8 @@ class Door:
     """Shown each client that is simply good, of those few that come here."""
     tables_changed: Callable[[], Awaitable[None]]
     """Waits until other tables are in force."""
+    ask: Callable[[Sequence[bytes]], Awaitable[None]]
+    """Has responders asked about a verified client, its certificate and those above it, waits for that."""
     preface: Callable[[Conn], bytes]
     """What the broker is told of a client before its first byte."""
     identify: Callable[[Conn], bytes]
@@ -142,6 +150,10 @@ async def reach_broker(door: Door, conn: Conn) -> Tunnel | None:
 async def _let_in(door: Door, arrival: Arrival) -> bool:
     """What becomes of a client that is not simply good: refused, made to wait, or let in unchecked."""
     conn, info = arrival.conn, examine(arrival.conn)
+    if arrival.outcome is Step.DONE and info.verdict.open:
+        if await _answered_well(door, conn, info.chain):
+            return True
+        info = examine(conn)
     if info.verdict.kind is VerdictKind.NO_LIST and info.leaf:
         door.uncovered(info.chain)
     if arrival.outcome is Step.DONE and info.verdict.let_in:
@@ -157,15 +169,34 @@ async def _let_in(door: Door, arrival: Arrival) -> bool:
     return False
 
 
+async def _answered_well(door: Door, conn: Conn, chain: Sequence[bytes]) -> bool:
+    """Wait, this one connection, until responders have answered; without that the verdict is what is left."""
+    with trio.move_on_after(door.answer_timeout):
+        await door.ask(chain)
+    conn.judge()
+    verdict = conn.verdict()
+    if verdict.kind is VerdictKind.GOOD:
+        return True
+    if not verdict.let_in:
+        door.count(policy.REFUSED[verdict.kind], 1)
+    elif door.listener.on_unavailable is OnUnavailable.ACCEPT:
+        door.count(Counter.ACCEPTED_UNCHECKED, 1)
+    return False
+
+
 async def _covered_in_time(door: Door, conn: Conn) -> bool:
-    """Wait, this one connection, until a list covers the client, and no longer than a fetch may take."""
+    """Wait, this one connection, until the client is known to be good, no longer than a fetch may take."""
     kind = None
     with trio.move_on_after(door.list_timeout):
         while not conn.judge():
             kind = conn.verdict().kind
             if kind is VerdictKind.REVOKED:
                 break
-            await door.tables_changed()
+            if kind is VerdictKind.NO_ANSWER:
+                await trio.sleep(_ASK_AGAIN)
+                await door.ask(examine(conn).chain)
+            else:
+                await door.tables_changed()
         else:
             return True
     if kind is not None:

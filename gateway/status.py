@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
+    from gateway.revocation.ocsp import Responder
     from gateway.schedule import SourceState
 
 Condition = Literal["in force", "expired", "missing"]
@@ -94,6 +95,20 @@ class SourceStatus(msgspec.Struct, frozen=True):
     revoked: bool
 
 
+class ResponderStatus(msgspec.Struct, frozen=True):
+    """An OCSP responder that was asked about clients since the control process was started.
+
+    `given_up`: it has failed so often that clients do not wait for it.
+    """
+
+    url: str
+    answers: int
+    failures: int
+    consecutive_failures: int
+    given_up: bool
+    last_error: str | None
+
+
 class HandshakeTimes(msgspec.Struct, frozen=True):
     """How many completed handshakes took at most `seconds`, and all of them, for which it is None."""
 
@@ -121,6 +136,7 @@ class Status(msgspec.Struct, frozen=True):
     listeners: tuple[ListenerStatus, ...]
     certificates: tuple[CertificateStatus, ...]
     sources: tuple[SourceStatus, ...]
+    responders: tuple[ResponderStatus, ...]
     issuers: tuple[str, ...]
     local_revocations: int
     configured_revocations: int
@@ -146,6 +162,7 @@ class Moment(NamedTuple):
     """The Names (DER) of all known CAs."""
     local_revocations: int
     configured_revocations: int
+    responders: Sequence[Responder] = ()
     problems: Sequence[str] = ()
     """With what is revoked by hand, or by the configuration."""
     brokers: Mapping[str, Mapping[str, bool]] = {}
@@ -200,6 +217,7 @@ class Observer:
             ),
             certificates=self._certificates,
             sources=tuple(self._source(known, at.now) for known in at.sources),
+            responders=tuple(map(_responder, at.responders)),
             issuers=tuple(sorted({names.printable_der(name) for name in at.issuers})),
             local_revocations=at.local_revocations,
             configured_revocations=at.configured_revocations,
@@ -249,6 +267,7 @@ class Observer:
             if listener.verify != "none"
             and listener.revocation.check != "off"
             and listener.revocation.on_unavailable != "accept"
+            and listener.revocation.ocsp != "require"
             and (state.next_update is None or state.next_update + listener.revocation.grace <= now)
             for url in listener.revocation.crl_urls
         }
@@ -283,13 +302,26 @@ def of_source(
     )
 
 
+def _responder(one: Responder) -> ResponderStatus:
+    return ResponderStatus(
+        url=display_url(one.url),
+        answers=one.answers,
+        failures=one.failures,
+        consecutive_failures=one.consecutive_failures,
+        given_up=one.broken,
+        last_error=None if one.last_error is None else one_line(one.last_error),
+    )
+
+
 def lines(status: Status) -> list[str]:
     """The status in text, a line each."""
     totals = status.totals
     ready = "ready" if status.ready else "not ready"
     up = _span(status.now - status.started)
-    refused = [totals[name] for name in ("refused_revoked", "refused_no_list", "refused_stale")]
-    causes = "{} revoked, {} without a list, {} with an expired list".format(*refused)
+    refused = [totals[f"refused_{name}"] for name in ("revoked", "no_list", "stale", "no_answer")]
+    causes = "{} revoked, {} without a list, {} with an expired list, {} without an OCSP answer".format(
+        *refused
+    )
     told = [
         f"tls-gateway {status.version}: {ready}, {status.workers} workers, control up {up}",
         *(f"not ready: {reason}" for reason in status.reasons),
@@ -301,6 +333,7 @@ def lines(status: Status) -> list[str]:
         told.append(f"restarted: workers {status.worker_restarts}, control {status.control_restarts} times")
     told += [f"listener {each.name} {' '.join(each.bind)}: {_connections(each)}" for each in status.listeners]
     told += [f"{each.kind} {each.url}: {_source_words(each, status.now)}" for each in status.sources]
+    told += [f"responder {each.url}: {_responder_words(each)}" for each in status.responders]
     told += [
         f"certificate {each.subject} (serial {each.serial}, {each.use} of {each.listener}): "
         f"until {moment(each.not_after)}, {_left(each.not_after, status.now)}"
@@ -339,6 +372,15 @@ def _source_words(source: SourceStatus, now: float) -> str:
         words.append(f"until {moment(source.next_update)}, {_left(source.next_update, now)}")
     if source.last_error is not None:
         words.append(f"failed {source.consecutive_failures} times: {source.last_error}")
+    return ", ".join(words)
+
+
+def _responder_words(responder: ResponderStatus) -> str:
+    words = [f"{responder.answers} answers, {responder.failures} failures"]
+    if responder.given_up:
+        words.append("given up for now")
+    if responder.last_error is not None:
+        words.append(f"the last error: {responder.last_error}")
     return ", ".join(words)
 
 

@@ -30,6 +30,7 @@ from gateway.errors import ConfigError, UnsupportedOpenSSLError
 from gateway.log import get_logger
 from gateway.metrics import Counter, Counters
 from gateway.reading import Watch
+from gateway.revocation.policy import asks_responders
 from gateway.sockets import Sockets, listen_admin
 from gateway.tls import openssl
 from gateway.tls.context import make_contexts
@@ -51,6 +52,8 @@ _RESTART_PAUSE = 0.5
 # A long list is compiled beside handshakes, which must not notice; with all processors
 # busy control still gets a tenth of one, and a million entries take some two seconds.
 _CONTROL_NICENESS = 10
+# Certificates that can be remembered to be good: a quarter of a GiB for a million.
+_MOST_ANSWERS = 1_000_000
 # What a worker has open besides its connections, with some to spare.
 _OTHER_DESCRIPTORS = 64
 # Generations that still have connections; whoever reloads more often than these end loses the oldest ones.
@@ -123,6 +126,8 @@ class Supervisor:
         self._command_socket = self._resources.enter_context(
             publish.bind(self._run_directory, commands.SOCKET_NAME)
         )
+        self._answers: native.Answers | None = None
+        """Of OCSP responders: made once, so that a reload forgets none."""
         self._current = self._generation(reading, servers, None)
         self._next: _Generation | None = None
         """Begun, but not all of its workers accept yet."""
@@ -145,6 +150,7 @@ class Supervisor:
             raise
         for listener, address in self._sockets.names(config):
             self._log.info("listening", listener=listener, address=address)
+        self._answers = self._answers or _answers(config)
         if before is None:
             counters = Counters(workers, len(config.listeners))
         else:
@@ -169,7 +175,7 @@ class Supervisor:
         control.run(
             control.Post(
                 config, materials, self._control_socket, generation.counters, self._command_socket,
-                generation.admin, self._read, os.getppid(),
+                generation.admin, self._read, os.getppid(), self._answers,
             )
         )  # fmt: skip
 
@@ -191,6 +197,7 @@ class Supervisor:
                 counters=generation.counters,
                 upstream_tls=[material.upstream_tls for material in generation.reading.materials],
                 supervisor=os.getppid(),
+                answers=self._answers,
             )
         )
 
@@ -467,6 +474,13 @@ class Supervisor:
         self._resources.enter_context(bound)
         self._log.info("listening", listener="admin", address=address)
         return bound, token
+
+
+def _answers(config: Config) -> native.Answers | None:
+    """Room for what OCSP responders say of all clients, where any are asked; it is there once it is used."""
+    asking = [listener for listener in config.listeners if asks_responders(listener)]
+    room = sum(listener.max_connections for listener in asking)
+    return native.Answers(min(room, _MOST_ANSWERS)) if asking else None
 
 
 def _worker_count(config: Config) -> int:

@@ -12,7 +12,6 @@ import errno
 import itertools
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
@@ -26,9 +25,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import native, publish, session
 from gateway.errors import TableError
+from gateway.inquiries import Inquiries
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
-from gateway.native import Cover, End, Front, Limits, Obstacle, Relay, Table, World
+from gateway.native import Cover, Due, End, Front, Limits, Obstacle, Relay, Table, World
 from gateway.refusals import Refusals
 from gateway.revocation import policy
 from gateway.revocation.coverage import terms
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
-    from gateway.native import Conn, RelayEvent, StapleSlot
+    from gateway.native import Answers, Conn, RelayEvent, StapleSlot
     from gateway.tls.context import ServerContext
 
 # As in csrc/admission.c.
@@ -57,6 +57,9 @@ _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
 # Seconds from one client of a listener that is looked at, although it is simply good, to the next.
 _LOOK_AROUND = 1.0
+# How often the answers about clients that are connected are looked at, and how long it may take to renew one.
+_LOOK_AGAIN = 30.0
+_RENEWAL = 60.0
 # URLs and CAs that control has been told of.
 _MOST_SEEN = 10_000
 
@@ -80,6 +83,8 @@ class Post:
     """What the brokers of each listener are spoken to with; None: plain TCP."""
     supervisor: int = 0
     """Its process id, where it is to know that this worker accepts."""
+    answers: Answers | None = None
+    """What OCSP responders say of clients; None where no listener wants to know."""
 
 
 class Worker:
@@ -107,7 +112,10 @@ class Worker:
         self._changed = trio.Event()
         self._curious: set[native.Listener] = set()
         """Those of whose good clients one is to be looked at."""
-        self._sightings, self._unsent = trio.open_memory_channel[publish.Sighting](64)
+        self._outgoing, self._unsent = trio.open_memory_channel[publish.ToControl](_MAX_HANDSHAKES)
+        self._inquiries = Inquiries(self._send)
+        self._renewals = 0
+        """Questions about clients that are connected."""
         self._applied = 0
         """Of the updates of this connection, how many are in force."""
         self._seen: set[str | bytes] = set()
@@ -120,6 +128,7 @@ class Worker:
     def _open_door(self, number: int) -> session.Door:
         post, listener = self._post, self._post.config.listeners[number]
         check, on_unavailable, grace = policy.rules(listener.revocation)
+        asks = policy.asks_responders(listener)
         rules, slots = context.enter_process(
             post.servers[number],
             self._world,
@@ -129,6 +138,8 @@ class Worker:
             disconnect_revoked=listener.revocation.disconnect_revoked,
             counters=self._page,
             gauge=gauge_index(number),
+            answers=post.answers if asks else None,
+            require_answer=listener.revocation.ocsp == "require",
         )
         for key, slot in slots:
             self._staples.setdefault(key, []).append(slot)
@@ -153,6 +164,7 @@ class Worker:
             front=front,
             handshake_timeout=listener.handshake_timeout,
             list_timeout=post.config.crl_cache.http_timeout,
+            answer_timeout=listener.revocation.ocsp_timeout,
             upstream=upstream,
             relay=self._relay,
             count=self._count,
@@ -161,6 +173,7 @@ class Worker:
             uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
             clear=self._glance,
             tables_changed=self._wait_for_change,
+            ask=partial(self._inquiries.ask, listener.name),
             trusted=trusted,
             identify=known_by if listener.balance == "client" else known_by_nothing,
             preface=partial(
@@ -176,8 +189,9 @@ class Worker:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow_control)
                     nursery.start_soon(self._follow_relay, sessions)
-                    nursery.start_soon(self._refusals.tell, self._sightings)
+                    nursery.start_soon(self._refusals.tell, self._outgoing)
                     nursery.start_soon(self._look_around)
+                    nursery.start_soon(self._look_again)
                     for door in self._doors:
                         nursery.start_soon(door.upstream.tend)
                     told = await anext(signals)
@@ -215,15 +229,17 @@ class Worker:
                 continue
             self._applied = received = 0
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._send_sightings, stream)
+                nursery.start_soon(self._talk, stream)
                 try:
-                    async for update in publish.receive(stream, publish.Update):
+                    async for message in publish.receive(stream, publish.FROM_CONTROL):
+                        if isinstance(message, publish.Answered):
+                            self._inquiries.settled(message.numbers)
+                            continue
                         received += 1
-                        if self._apply(update):
+                        if self._apply(message):
                             self._applied = received
                             # Where there is no room, what is waiting there says it, too.
-                            with suppress(trio.WouldBlock):
-                                self._sightings.send_nowait(publish.Sighting())
+                            self._send(publish.Sighting())
                 except trio.BrokenResourceError:
                     pass
                 nursery.cancel_scope.cancel()
@@ -232,21 +248,23 @@ class Worker:
 
     def _apply(self, update: publish.Update) -> bool:
         """Put it in force; whether that is so of all that control has told until now."""
-        known, brokers = self._state.cas, self._state.brokers
+        known, brokers, looks = self._state.cas, self._state.brokers, self._state.looks
         self._state = publish.merge(self._state, update)
         self._learn_cas([ca for key, ca in self._state.cas.items() if ca is not None and key not in known])
         wanted = {key: cover for key, cover in self._state.covers.items() if cover is not None}
         covers = {key: cover for key, cover in wanted.items() if self._open_tables(cover)}
         if len(covers) < len(wanted):
             covers = {**self._covers, **covers}
-        if covers != self._covers:
+        others = covers != self._covers
+        if others:
             self._world.publish(itertools.chain.from_iterable(map(self._terms, covers.values())))
             self._covers = covers
             used = {path for cover in covers.values() for path in (cover.table, cover.delta)}
             self._tables = {path: table for path, table in self._tables.items() if path in used}
-            self._relay.recheck()
             changed, self._changed = self._changed, trio.Event()
             changed.set()
+        if others or self._state.looks != looks:
+            self._relay.recheck()
         for fingerprint, slots in self._staples.items():
             staple = self._state.staples.get(fingerprint)
             for slot in slots:
@@ -325,23 +343,47 @@ class Worker:
         cas = tuple(ca for ca in above if ca not in self._seen and ca not in self._own)
         if not urls and not cas:
             return
-        try:
-            self._sightings.send_nowait(publish.Sighting(urls, cas))
-        except trio.WouldBlock:
+        if not self._send(publish.Sighting(urls, cas)):
             return  # the next such client tells it again
         if len(self._seen) > _MOST_SEEN:
             # Of a CA that puts another URL into each certificate: told again is better than never forgotten.
             self._seen.clear()
         self._seen.update(urls, cas)
 
-    async def _send_sightings(self, stream: trio.SocketStream) -> None:
+    def _send(self, message: publish.ToControl) -> bool:
+        """Have control told; False where too much is on the way already."""
+        try:
+            self._outgoing.send_nowait(message)
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def _talk(self, stream: trio.SocketStream) -> None:
         # What was sent to a control process that died is told to the next one again.
         self._seen.clear()
-        async for sighting in self._unsent.clone():
-            try:
-                await publish.send(stream, msgspec.structs.replace(sighting, applied=self._applied))
-            except trio.BrokenResourceError:
-                return
+        try:
+            for question in self._inquiries.questions():
+                await publish.send(stream, question)
+            async for message in self._unsent.clone():
+                await publish.send(stream, msgspec.structs.replace(message, applied=self._applied))
+        except trio.BrokenResourceError:
+            return
+
+    async def _renew(self, due: Due) -> None:
+        """Have responders asked again about a client that is connected; whom they revoke, the relay ends."""
+        self._renewals += 1
+        with trio.move_on_after(_RENEWAL):
+            await self._door_of(due.listener).ask([due.leaf])
+        self._renewals -= 1
+        if not self._renewals:
+            # The relay tells of some at a time: maybe there are more.
+            self._relay.recheck()
+
+    async def _look_again(self) -> None:
+        """Ask about those who stay connected while what is known of them grows old."""
+        while any(map(policy.asks_responders, self._post.config.listeners)):
+            await trio.sleep(_LOOK_AGAIN)
+            self._relay.recheck()
 
     async def _follow_relay(self, sessions: trio.Nursery) -> None:
         """Look at those whom the relay does not serve to the end by itself."""
@@ -350,6 +392,8 @@ class Worker:
             for arrival in self._relay.arrivals():
                 if isinstance(arrival, Obstacle):
                     self._explain(arrival)
+                elif isinstance(arrival, Due):
+                    sessions.start_soon(self._renew, arrival)
                 else:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
             for event in self._relay.events():

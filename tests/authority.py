@@ -222,12 +222,15 @@ class Authority(Credential):
         not_after: int = NOW + 365 * DAY,
         crl_sign: bool = True,
         crl_urls: Sequence[str] = (),
+        ocsp_urls: Sequence[str] = (),
     ) -> Authority:
         """A CA below this one; with this CA's name and key it is a cross-certificate."""
         key = key or make_key(kind)
         subject = common_name(name) if isinstance(name, str) else name
         builder = _builder(subject, self.cert.subject, key, serial, not_before, not_after)
-        builder = _points(_ca_extensions(builder, ca=True, key_usage=True, crl_sign=crl_sign), crl_urls, ())
+        builder = _points(
+            _ca_extensions(builder, ca=True, key_usage=True, crl_sign=crl_sign), crl_urls, ocsp_urls
+        )
         builder = builder.add_extension(self._authority_key_id(), critical=False)
         return Authority(builder.sign(self.key, _default_hash(self.key)), key, self._chain_below())
 

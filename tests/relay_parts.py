@@ -14,10 +14,12 @@ from gateway.metrics import Counters, gauge_index
 from gateway.names import issuer_id
 from gateway.native import (
     ALL_REASONS,
+    Answers,
     Arrival,
     Check,
     Conn,
     Cover,
+    Due,
     Front,
     Limits,
     Obstacle,
@@ -234,7 +236,14 @@ def list_of(ca: Authority, *revoked: int) -> Table:
 class Gate:
     """A listener, a world of tables and a relay thread, as a worker has them; stop it when done."""
 
-    def __init__(self, directory: Path, on_unavailable: OnUnavailable = OnUnavailable.REJECT) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        on_unavailable: OnUnavailable = OnUnavailable.REJECT,
+        *,
+        answers: Answers | None = None,
+        require_answer: bool = False,
+    ) -> None:
         openssl.install()
         self.ca = Authority.root("Relay CA")
         server = self.ca.issue("server")
@@ -255,6 +264,8 @@ class Gate:
             disconnect_revoked=True,
             counters=page,
             gauge=gauge_index(0),
+            answers=answers,
+            require_answer=require_answer,
         )
         self.relay = Relay(self.world)
         self._directory = directory
@@ -321,7 +332,7 @@ class Gate:
         """A client whose handshake has ended, well or not, and its own end."""
         client = Client(socket.create_connection(self.open(self.front())), tls, session)
         over = False
-        arrivals: list[Arrival | Obstacle] = []
+        arrivals: list[Arrival | Obstacle | Due] = []
         while not arrivals:
             with suppress(ssl.SSLError):
                 over = over or client.handshake()

@@ -12,6 +12,7 @@ from gateway.status import (
     CertificateStatus,
     HandshakeTimes,
     ListenerStatus,
+    ResponderStatus,
     SourceStatus,
     Status,
 )
@@ -81,6 +82,7 @@ def a_status(**changes: Any) -> Status:
             a_source(),
             a_source(kind="staple", url=OCSP, subject="CN=gateway", serial="0A", number=None, entries=None),
         ),
+        responders=(ResponderStatus(OCSP, 9, 2, 0, given_up=False, last_error=None),),
         issuers=("CN=CA",),
         local_revocations=1,
         configured_revocations=0,

@@ -289,8 +289,9 @@ async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Off
     heard: list[Update] = []
 
     async def hear() -> None:
-        async for update in publish.receive(theirs, Update):
-            heard.append(update)  # noqa: PERF401 - each as it comes
+        async for update in publish.receive(theirs, publish.FROM_CONTROL):
+            assert isinstance(update, Update)
+            heard.append(update)
 
     async with trio.open_nursery() as nursery:
         office.control._nursery = nursery

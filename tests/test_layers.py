@@ -30,7 +30,7 @@ LAYERS = [
     {"upstream"},
     {"reading"},
     {"tls"},
-    {"schedule", "refusals"},
+    {"schedule", "refusals", "inquiries"},
     {"fetch", "store", "publish", "sockets", "commands"},
     {"addresses"},
     {"native"},

@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import publish
-from gateway.publish import Audience, Cover, Sighting, Staple, Update, difference, merge
+from gateway.publish import (
+    Answered,
+    Audience,
+    Cover,
+    Question,
+    Sighting,
+    Staple,
+    ToControl,
+    ToWorker,
+    Update,
+    difference,
+    merge,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,15 +101,15 @@ class Sent(trio.abc.SendStream):
         await trio.lowlevel.checkpoint()
 
 
-async def frames(*messages: Update | Sighting) -> bytes:
+async def frames(*messages: ToWorker | ToControl) -> bytes:
     stream = Sent()
     for message in messages:
         await publish.send(stream, message)
     return stream.data
 
 
-async def heard(data: bytes, sizes: list[int] | None = None) -> list[Update]:
-    return [update async for update in publish.receive(Pieces(data, sizes or []), Update)]
+async def heard(data: bytes, sizes: list[int] | None = None) -> list[ToWorker]:
+    return [update async for update in publish.receive(Pieces(data, sizes or []), publish.FROM_CONTROL)]
 
 
 @given(st.lists(_STATES | _CHANGES, max_size=4), st.lists(st.integers(1, 40)))
@@ -107,10 +119,28 @@ async def test_messages_arrive_as_they_were_sent_however_they_are_cut(
     assert await heard(await frames(*messages), sizes) == messages
 
 
-async def test_a_sighting_arrives_as_it_was_sent() -> None:
-    sighting = Sighting(("http://crl.example/a", "http://crl.example/b"))
-    stream = Pieces(await frames(sighting), [1, 2, 3])
-    assert [message async for message in publish.receive(stream, Sighting)] == [sighting]
+async def test_what_a_worker_tells_arrives_as_it_was_sent() -> None:
+    told: list[ToControl] = [
+        Sighting(("http://crl.example/a", "http://crl.example/b")),
+        Question(7, "external", (b"leaf", b"issuer")),
+    ]
+    stream = Pieces(await frames(*told), [1, 2, 3])
+    assert [message async for message in publish.receive(stream, publish.FROM_WORKER)] == told
+
+
+async def test_answers_to_questions_arrive_between_updates() -> None:
+    told: list[ToWorker] = [
+        Update(whole=True, ready=True),
+        Answered((7, 8)),
+        Update(whole=False, ready=True, looks=3),
+    ]
+    assert await heard(await frames(*told)) == told
+
+
+def test_looks_only_grow_until_a_whole_state_is_ready() -> None:
+    seen = merge(Update(whole=True, ready=True, looks=5), Update(whole=False, ready=True, looks=3))
+    assert seen.looks == 5
+    assert merge(seen, Update(whole=True, ready=False)).looks == 5
 
 
 @given(_STATES, _STATES)
@@ -156,7 +186,7 @@ async def test_a_message_of_another_kind_ends_the_talk() -> None:
 
 async def test_a_frame_beyond_all_reason_ends_the_talk_before_its_bytes_are_awaited() -> None:
     stream = Pieces((16 * 2**20).to_bytes(4) + bytes(100), [4, 50])
-    assert [update async for update in publish.receive(stream, Update)] == []
+    assert [update async for update in publish.receive(stream, publish.FROM_CONTROL)] == []
     assert len(stream.rest) == 100
 
 
@@ -179,7 +209,7 @@ async def _greet(directory: Path) -> None:
         server = await listener.accept()
         await publish.send(server, update)
         await server.aclose()
-        assert [message async for message in publish.receive(client, Update)] == [update]
+        assert [message async for message in publish.receive(client, publish.FROM_CONTROL)] == [update]
         await client.aclose()
 
 

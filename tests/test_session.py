@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 import struct
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,16 @@ from gateway.config.model import Address
 from gateway.errors import GatewayError
 from gateway.log import get_logger
 from gateway.metrics import Counter
-from gateway.native import Arrival, End, OnUnavailable, Step
+from gateway.names import issuer_id
+from gateway.native import FOREVER, Answer, Answers, AnswerStatus, Arrival, Due, End, OnUnavailable, Step
 from gateway.upstream import Upstream
 from gateway.upstream.client import Version, known_by_nothing, preface
+from tests.authority import NOW
 from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -38,13 +40,25 @@ if TYPE_CHECKING:
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 LIST_TIMEOUT = 15.0
+ANSWER_TIMEOUT = 2.0
 
 
 class House:
     """A door with everything behind it: a gate, one broker that serves, and all that is noticed."""
 
-    def __init__(self, directory: Path, on_unavailable: OnUnavailable, broker: ListeningBroker) -> None:
-        self.gate = Gate(directory, on_unavailable)
+    def __init__(
+        self, directory: Path, on_unavailable: OnUnavailable, broker: ListeningBroker, ocsp: str = "off"
+    ) -> None:
+        self.answers = Answers(10)
+        self.gate = Gate(
+            directory,
+            on_unavailable,
+            answers=None if ocsp == "off" else self.answers,
+            require_answer=ocsp == "require",
+        )
+        self.asked: list[Sequence[bytes]] = []
+        self.ask: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """How responders are: it returns when they are done."""
         self.broker = broker
         self.uncovered: list[bytes] = []
         self.refused: list[tuple[str, dict[str, object]]] = []
@@ -56,6 +70,7 @@ class House:
             front=self.gate.front(),
             handshake_timeout=15.0,
             list_timeout=LIST_TIMEOUT,
+            answer_timeout=ANSWER_TIMEOUT,
             upstream=Upstream([broker.address]),
             relay=self.gate.relay,
             count=native.counter(self.gate.counters.pages[0]),
@@ -64,9 +79,20 @@ class House:
             uncovered=lambda chain: self.uncovered.append(chain[0]),
             clear=self.shown.append,
             tables_changed=self._wait_for_change,
+            ask=self._ask,
             identify=known_by_nothing,
             preface=partial(preface, version="off", certificate=False),
         )
+
+    async def _ask(self, chain: Sequence[bytes]) -> None:
+        self.asked.append(chain)
+        await self.ask()
+
+    def answer(self, status: AnswerStatus, *, ends: int = FOREVER, due: int = FOREVER) -> None:
+        """What responders say of the one client, from now on."""
+        serial = self.gate.files[0].serial
+        answer = Answer(status, ends, due, revocation_date=NOW - 60, reason=1)
+        self.answers.put(issuer_id(self.gate.ca.cert), serial, answer)
 
     async def _wait_for_change(self) -> None:
         await self.changed.wait()
@@ -110,8 +136,8 @@ def build(tmp_path: Path) -> Iterator[Callable[..., House]]:
     """Houses, by their policy for clients that no list covers."""
     with ExitStack() as stack:
 
-        def build(on_unavailable: OnUnavailable = OnUnavailable.REJECT) -> House:
-            house = House(tmp_path, on_unavailable, stack.enter_context(listening_broker()))
+        def build(on_unavailable: OnUnavailable = OnUnavailable.REJECT, ocsp: str = "off") -> House:
+            house = House(tmp_path, on_unavailable, stack.enter_context(listening_broker()), ocsp)
             stack.callback(house.close)
             return house
 
@@ -414,6 +440,185 @@ async def test_one_that_waits_is_closed_when_its_worker_stops(
         hear_the_end(client)
     assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
     assert events == []
+
+
+# Clients that responders are asked about.
+
+
+async def said_good(house: House) -> None:
+    await trio.sleep(1)
+    house.answer(AnswerStatus.GOOD)
+
+
+@pytest.mark.parametrize("ocsp", ["prefer", "require"])
+async def test_whom_a_responder_calls_good_is_let_in_without_a_list_and_comes_back_unasked(
+    build: Callable[..., House], events: list[Any], autojump_clock: MockClock, ocsp: str
+) -> None:
+    house = build(ocsp=ocsp)
+    house.ask = partial(said_good, house)
+    arrival, client = house.arrive()
+    with closing(client):
+        assert (arrival.outcome, arrival.clear) == (Step.DONE, False)
+        await session.serve(house.door, arrival)
+        assert house.relays(client)
+    assert trio.current_time() == 1
+    assert house.asked == [(house.gate.files[0].der, house.gate.ca.der)]
+    arrival, client = house.arrive()
+    client.close()
+    assert arrival.clear
+    arrival.conn.close()
+    assert events == []
+    assert house.counted(Counter.REFUSED_NO_LIST) + house.counted(Counter.ACCEPTED_UNCHECKED) == 0
+
+
+async def test_whom_a_responder_revokes_hears_close_notify_and_the_next_time_why(
+    build: Callable[..., House], events: list[Any]
+) -> None:
+    house = build(ocsp="prefer")
+    house.publish()
+
+    async def said_revoked() -> None:
+        await trio.lowlevel.checkpoint()
+        house.answer(AnswerStatus.REVOKED)
+
+    house.ask = said_revoked
+    for times in range(2):
+        arrival, client = house.arrive()
+        with closing(client):
+            assert (arrival.outcome is Step.FAILED) == bool(times)
+            await session.serve(house.door, arrival)
+            with pytest.raises(ssl.SSLError, match=r"(?i)certificate.revoked") if times else nullcontext():
+                hear_the_end(client)
+    assert said(events) == [("warning", "client refused")] * 2
+    assert {(event["reason"], event["revocation_reason"]) for event in events} == {
+        ("certificate_revoked", "keyCompromise")
+    }
+    assert (len(house.asked), house.counted(Counter.REFUSED_REVOKED)) == (1, 2)
+
+
+async def test_a_list_revokes_whom_a_responder_calls_good(build: Callable[..., House]) -> None:
+    house = build(ocsp="require")
+    house.answer(AnswerStatus.GOOD)
+    house.publish(house.gate.files[0].serial)
+    arrival, client = house.arrive()
+    with closing(client):
+        assert arrival.outcome is Step.FAILED
+        await session.serve(house.door, arrival)
+    assert (house.asked, house.counted(Counter.REFUSED_REVOKED)) == ([], 1)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_where_an_answer_is_preferred_and_none_comes_in_time_the_list_decides(
+    build: Callable[..., House], events: list[Any], autojump_clock: MockClock, *, listed: bool
+) -> None:
+    house = build(ocsp="prefer")
+    house.ask = trio.sleep_forever
+    if listed:
+        house.publish()
+    arrival, client = house.arrive()
+    with closing(client):
+        await session.serve(house.door, arrival)
+        if listed:
+            assert house.relays(client)
+        else:
+            hear_the_end(client)
+    assert trio.current_time() == ANSWER_TIMEOUT
+    assert [event["reason"] for event in events] == ([] if listed else ["no_list"])
+    assert house.counted(Counter.REFUSED_NO_LIST) == (not listed)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(AnswerStatus.NONE, "no_ocsp_answer"), (AnswerStatus.UNKNOWN, "unknown_to_ocsp")],
+)
+async def test_where_an_answer_is_required_a_list_is_no_substitute(
+    build: Callable[..., House], events: list[Any], status: AnswerStatus, reason: str
+) -> None:
+    house = build(ocsp="require")
+    house.publish()
+    house.answer(status)
+    arrival, client = house.arrive()
+    with closing(client):
+        assert arrival.outcome is Step.FAILED
+        await session.serve(house.door, arrival)
+        with pytest.raises(ssl.SSLError, match=r"(?i)certificate.unknown"):
+            hear_the_end(client)
+    assert [event["reason"] for event in events] == [reason]
+    assert (house.asked, house.counted(Counter.REFUSED_NO_ANSWER)) == ([], 1)
+
+
+async def test_the_policy_accept_holds_for_answers_too(
+    build: Callable[..., House], events: list[Any], autojump_clock: MockClock
+) -> None:
+    house = build(OnUnavailable.ACCEPT, ocsp="require")
+    house.ask = trio.sleep_forever
+    arrival, client = house.arrive()
+    with closing(client):
+        await session.serve(house.door, arrival)
+        assert house.relays(client)
+    assert said(events) == [("warning", "client let in unchecked")]
+    assert events[0]["reason"] == "no_ocsp_answer"
+    assert house.counted(Counter.ACCEPTED_UNCHECKED) == 1
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_the_policy_wait_waits_for_an_answer_as_for_a_list(
+    build: Callable[..., House], events: list[Any], autojump_clock: MockClock, *, comes: bool
+) -> None:
+    house = build(OnUnavailable.WAIT, ocsp="require")
+
+    async def said_good_at_last() -> None:
+        await trio.lowlevel.checkpoint()
+        if comes and len(house.asked) == 4:
+            house.answer(AnswerStatus.GOOD)
+
+    house.ask = said_good_at_last
+    arrival, client = house.arrive()
+    with closing(client):
+        await session.serve(house.door, arrival)
+        if comes:
+            assert house.relays(client)
+        else:
+            hear_the_end(client)
+    assert trio.current_time() == (3 if comes else LIST_TIMEOUT)
+    assert house.counted(Counter.REFUSED_NO_ANSWER) == (not comes)
+
+
+async def test_a_resumed_session_waits_for_an_answer_as_well(build: Callable[..., House]) -> None:
+    house = build(ocsp="require")
+    tls = house.gate.tls(V12)
+    house.answer(AnswerStatus.GOOD)
+    arrival, first = house.gate.arrive(tls)
+    ticket = first.tls.session
+    arrival.conn.close()
+    first.close()
+    house.answer(AnswerStatus.GOOD, ends=NOW - 1)
+    house.ask = partial(said_good, house)
+    arrival, client = house.gate.arrive(tls, session=ticket)
+    with closing(client):
+        assert (arrival.outcome, arrival.clear) == (Step.DONE, False)
+        await session.serve(house.door, arrival)
+        assert house.relays(client)
+    assert house.asked == [(house.gate.files[0].der,)]
+
+
+async def test_live_connections_are_told_of_when_an_answer_is_due_and_ended_when_it_revokes(
+    build: Callable[..., House],
+) -> None:
+    house = build(ocsp="require")
+    house.answer(AnswerStatus.GOOD)
+    arrival, client = house.arrive()
+    with closing(client):
+        await session.serve(house.door, arrival)
+        assert house.relays(client)
+        house.gate.relay.recheck()
+        house.answer(AnswerStatus.GOOD, due=NOW)
+        house.gate.relay.recheck()
+        assert select.select([house.gate.relay], [], [], TIMEOUT)[0], "nothing was told"
+        assert list(house.gate.relay.arrivals()) == [Due(house.gate.listener, house.gate.files[0].der)]
+        house.answer(AnswerStatus.REVOKED)
+        house.gate.relay.recheck()
+        hear_the_end(client)
 
 
 # Brokers that are not there.

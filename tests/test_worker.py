@@ -21,11 +21,13 @@ from gateway.config.model import Address, Certificate, Config, Listener
 from gateway.log import get_logger
 from gateway.metrics import Counters, gauge_index
 from gateway.native import Conn, Limits, Obstacle, Step
-from gateway.publish import Cover, Sighting, Update
+from gateway.publish import Cover, Question, Update
 from gateway.worker import Post, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trio.testing import MockClock
 
 
 def listener(*, max_conn_rate: float | None = None, max_connections: int = 100) -> Listener:
@@ -114,7 +116,7 @@ async def test_control_is_told_how_many_updates_are_in_force(
     unusable = Cover(str(tmp_path / "missing"), None, ((b"name", b"key"),), 0, (), 0x1FE, 0, 1, 2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker._follow_control)
-        async with aclosing(publish.receive(theirs, Sighting)) as applied:
+        async with aclosing(publish.receive(theirs, publish.FROM_WORKER)) as applied:
             await publish.send(theirs, Update(whole=True, ready=False))
             assert (await anext(applied)).applied == 1
             # Of which a table cannot be opened.
@@ -122,6 +124,41 @@ async def test_control_is_told_how_many_updates_are_in_force(
             await publish.send(theirs, Update(whole=False, ready=False, covers={"a": None}))
             assert (await anext(applied)).applied == 3
         nursery.cancel_scope.cancel()
+
+
+async def test_questions_that_are_open_are_asked_of_each_new_control_process_until_one_settles_them(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    worker = Worker(post())
+    pairs = [trio.testing.memory_stream_pair() for _ in range(2)]
+    ours = iter(pairs)
+
+    async def connect(_directory: Path) -> Any:
+        await trio.lowlevel.checkpoint()
+        return next(ours)[0]
+
+    monkeypatch.setattr(publish, "connect", connect)
+    async with trio.open_nursery() as nursery:
+        follow = trio.CancelScope()
+
+        async def follow_control() -> None:
+            with follow:
+                await worker._follow_control()
+
+        nursery.start_soon(follow_control)
+        nursery.start_soon(worker._inquiries.ask, "external", [b"leaf"])
+        for last, (_, theirs) in enumerate(pairs):
+            async with aclosing(publish.receive(theirs, publish.FROM_WORKER)) as told:
+                question = await anext(told)
+            assert isinstance(question, Question)
+            assert (question.listener, question.chain) == ("external", (b"leaf",))
+            if last:
+                await publish.send(theirs, publish.Answered((question.number,)))
+                await trio.testing.wait_all_tasks_blocked()
+                assert worker._inquiries.questions() == []
+                follow.cancel()
+            else:
+                await theirs.aclose()
 
 
 async def test_whoever_has_to_be_looked_at_gets_a_task_at_its_own_door(

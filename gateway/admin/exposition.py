@@ -6,7 +6,7 @@ that a scrape costs the workers nothing. docs/admin.md lists the metrics.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from gateway.status import SourceStatus, Status
+    from gateway.status import ResponderStatus, SourceStatus, Status
 
 _P = "tls_gateway_"
+_Each = TypeVar("_Each")
+_REFUSED = ("revoked", "no_list", "stale", "no_answer")
 
 
 def encode(status: Status, accept: str) -> tuple[bytes, str]:
@@ -60,6 +62,7 @@ def metrics(status: Status) -> Iterator[Metric]:
     yield from _listeners(status)
     yield from _lists([each for each in status.sources if each.kind == "list"], status.now)
     yield from _staples([each for each in status.sources if each.kind == "staple"], status.now)
+    yield from _responders(status.responders)
     yield _gauges(
         "certificate_not_after_timestamp_seconds",
         "When a certificate of the configuration ends.",
@@ -80,7 +83,7 @@ def metrics(status: Status) -> Iterator[Metric]:
 def _clients(status: Status) -> Iterator[Metric]:
     totals = status.totals
     yield _counter("connections_accepted", "Connections accepted.", totals["accepted"])
-    refused = [(reason, totals[f"refused_{reason}"]) for reason in ("revoked", "no_list", "stale")]
+    refused = [(reason, totals[f"refused_{reason}"]) for reason in _REFUSED]
     yield _counters(
         "handshakes",
         "Handshakes that have ended; a resumed session that is refused has completed one, too.",
@@ -174,6 +177,18 @@ def _staples(sources: Sequence[SourceStatus], now: float) -> Iterator[Metric]:
     )
 
 
+def _responders(responders: Sequence[ResponderStatus]) -> Iterator[Metric]:
+    labelled = [((url,), each) for url, each in _distinct((each.url, each) for each in responders)]
+    said = "Requests about clients' certificates that an OCSP responder answered."
+    failed = "Requests about clients' certificates that an OCSP responder did not answer, or not in time."
+    left = "1 while clients do not wait for an OCSP responder, because it has failed too often."
+    yield _counters("responder_answers", said, ("url",), [(names, each.answers) for names, each in labelled])
+    yield _counters(
+        "responder_failures", failed, ("url",), [(names, each.failures) for names, each in labelled]
+    )
+    yield _gauges("responder_given_up", left, ("url",), [(names, each.given_up) for names, each in labelled])
+
+
 def _sources(
     kind: str, names: tuple[str, ...], labelled: Sequence[tuple[tuple[str, ...], SourceStatus]], now: float
 ) -> Iterator[Metric]:
@@ -207,7 +222,7 @@ def _sources(
     yield duration
 
 
-def _distinct(pairs: Iterable[tuple[str, SourceStatus]]) -> Iterator[tuple[str, SourceStatus]]:
+def _distinct(pairs: Iterable[tuple[str, _Each]]) -> Iterator[tuple[str, _Each]]:
     """With labels that differ: two URLs may be the same but for a password, which is not shown."""
     seen: dict[str, int] = {}
     for label, each in pairs:

@@ -97,6 +97,9 @@ class Revocation(_Frozen, frozen=True):
     grace: Duration = Duration(0)
     disconnect_revoked: bool = True
     revoked_serials: Path | None = None
+    ocsp: Literal["off", "prefer", "require"] = "off"
+    ocsp_responder_url: str | None = None
+    ocsp_timeout: Duration = Duration(2)
 
 
 class Stapling(_Frozen, frozen=True):

@@ -161,6 +161,11 @@ def _listener(listener: Listener) -> Iterator[Finding]:
         yield "max_conn_rate", f"expected a number above 0, got {listener.max_conn_rate}"
     for i, url in enumerate(listener.revocation.crl_urls):
         yield from _url(f"revocation.crl_urls[{i}]", url, ("http", "https", "file"))
+    if listener.revocation.ocsp_responder_url is not None:
+        yield from _url(
+            "revocation.ocsp_responder_url", listener.revocation.ocsp_responder_url, ("http", "https")
+        )
+    yield from _above_zero("revocation.ocsp_timeout", listener.revocation.ocsp_timeout)
     if listener.stapling.responder_url is not None:
         yield from _url("stapling.responder_url", listener.stapling.responder_url, ("http", "https"))
     if listener.stapling.required and not listener.stapling.enabled:

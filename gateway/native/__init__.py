@@ -8,11 +8,23 @@ specification of each function.
 """
 
 from gateway.native.alpn import Protocols
-from gateway.native.binding import Check, End, OnUnavailable, Step, Subjects, VerdictKind, ffi, lib
+from gateway.native.answers import FOREVER, Answer, Answers
+from gateway.native.binding import (
+    AnswerStatus,
+    Check,
+    End,
+    OnUnavailable,
+    Step,
+    Subjects,
+    VerdictKind,
+    ffi,
+    lib,
+)
 from gateway.native.certificates import ServerNames, StapleSlot
 from gateway.native.connection import (
     Arrival,
     Conn,
+    Due,
     Front,
     Limits,
     Obstacle,
@@ -42,10 +54,15 @@ from gateway.native.verify import (
 
 __all__ = [
     "ALL_REASONS",
+    "FOREVER",
+    "Answer",
+    "AnswerStatus",
+    "Answers",
     "Arrival",
     "Check",
     "Conn",
     "Cover",
+    "Due",
     "End",
     "Entry",
     "Front",

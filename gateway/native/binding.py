@@ -47,7 +47,17 @@ class VerdictKind(IntEnum):
     REVOKED = lib.GW_VERDICT_REVOKED
     NO_LIST = lib.GW_VERDICT_NO_LIST
     STALE = lib.GW_VERDICT_STALE
+    NO_ANSWER = lib.GW_VERDICT_NO_ANSWER
     UNTRUSTED = lib.GW_VERDICT_UNTRUSTED
+
+
+class AnswerStatus(IntEnum):
+    """What an OCSP responder said of a certificate (csrc/answers.h)."""
+
+    NONE = lib.GW_ANSWER_NONE
+    UNKNOWN = lib.GW_ANSWER_UNKNOWN
+    GOOD = lib.GW_ANSWER_GOOD
+    REVOKED = lib.GW_ANSWER_REVOKED
 
 
 class Step(IntEnum):
@@ -92,6 +102,19 @@ def to_bytes(pointer: Any, length: int) -> bytes:
 def to_text(text: Any) -> str:
     """A C string, or "" for NULL."""
     return "" if text == ffi.NULL else bytes(ffi.string(text)).decode("utf-8", "replace")
+
+
+class Issuer:
+    """A gw_issuer at `pointer`, which borrows these octets: DER of a Name and of a SubjectPublicKeyInfo."""
+
+    __slots__ = ("_octets", "pointer")
+
+    def __init__(self, name: bytes, key: bytes) -> None:
+        self._octets = [ffi.from_buffer(name), ffi.from_buffer(key)]
+        self.pointer = ffi.new(
+            "gw_issuer *",
+            [item for blob in self._octets for item in (ffi.cast("uint8_t *", blob), len(blob))],
+        )
 
 
 def owned(pointer: Any, release: Any) -> Any:

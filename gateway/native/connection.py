@@ -122,6 +122,14 @@ class Obstacle(NamedTuple):
     """The errno of accept(2); 0: it has all the connections that it may have, and turns clients away."""
 
 
+class Due(NamedTuple):
+    """Responders are to be asked about a client that is connected."""
+
+    listener: Listener
+    leaf: bytes
+    """Its certificate (DER)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many clients come in at one listener of one worker."""
@@ -294,12 +302,16 @@ class Relay:
         """Whether that has been done, and nobody comes in any more."""
         return bool(lib.gw_relay_silent(self.pointer))
 
-    def arrivals(self) -> Iterator[Arrival | Obstacle]:
-        """Take the clients that wait to be looked at, and what keeps others from coming in."""
+    def arrivals(self) -> Iterator[Arrival | Obstacle | Due]:
+        """Take the clients that wait to be looked at, what keeps others out, and whom to ask about."""
         arrival = ffi.new("gw_arrival *")
         while lib.gw_relay_next_arrival(self.pointer, arrival):
             listener = self._listeners[arrival.listener]
-            if arrival.conn == ffi.NULL:
+            if arrival.result == lib.GW_DOOR_ASK:
+                leaf = to_bytes(arrival.leaf_der, arrival.leaf_der_length)
+                lib.gw_free(arrival.leaf_der)
+                yield Due(listener, leaf)
+            elif arrival.conn == ffi.NULL:
                 yield Obstacle(listener, arrival.code)
             else:
                 outcome = _STEPS[arrival.result]

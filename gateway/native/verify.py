@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import GatewayError, TableError
 from gateway.native.binding import (
     Check,
+    Issuer,
     OnUnavailable,
     Subjects,
     VerdictKind,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from mmap import mmap
 
+    from gateway.native.answers import Answers
     from gateway.native.table import Table
 
 
@@ -105,12 +107,12 @@ class World:
         Raises:
             TableError: it cannot be read as far as that needs.
         """
-        der, name, key = map(ffi.from_buffer, (certificate, issuer_name, issuer_key))
-        issuer = ffi.new(
-            "gw_issuer *", [ffi.cast("uint8_t *", name), len(name), ffi.cast("uint8_t *", key), len(key)]
+        der, issuer, verdict = (
+            ffi.from_buffer(certificate),
+            Issuer(issuer_name, issuer_key),
+            ffi.new("gw_verdict *"),
         )
-        verdict = ffi.new("gw_verdict *")
-        if not lib.gw_judge(self.pointer, der, len(der), issuer, int(grace), now, verdict):
+        if not lib.gw_judge(self.pointer, der, len(der), issuer.pointer, int(grace), now, verdict):
             raise TableError("certificate cannot be looked up: not in DER, or too many distribution points")
         return verdict_of(verdict)
 
@@ -128,6 +130,8 @@ class Listener:
         disconnect_revoked: bool = True,
         gauge: tuple[mmap, int] | None = None,
         usages: bytes = b"",
+        answers: Answers | None = None,
+        require_answer: bool = False,
     ) -> None:
         """Make a listener without CAs.
 
@@ -139,27 +143,30 @@ class Listener:
             disconnect_revoked: whether live connections end when their certificate is revoked.
             gauge: a counter page and the index in it that counts its connections.
             usages: what a client's extendedKeyUsage must name: OBJECT IDENTIFIERs, one behind the other.
+            answers: what OCSP responders say of clients; None where they are not asked.
+            require_answer: whether nobody is good whom no responder calls good.
         """
         self._world = world
         self._gauge = gauge
+        self._answers = answers
         self.on_unavailable = on_unavailable
         connections = ffi.NULL
         if gauge is not None:
             page, index = gauge
             connections = ffi.cast("uint64_t *", ffi.from_buffer(page)) + index
         self._usages = ffi.new("uint8_t[]", usages)  # C borrows them, as it does the page
-        rules = ffi.new(
-            "gw_rules *",
-            [
-                check,
-                on_unavailable,
-                int(grace),
-                int(disconnect_revoked),
-                connections,
-                self._usages,
-                len(usages),
-            ],
-        )
+        values = {
+            "check": check,
+            "on_unavailable": on_unavailable,
+            "grace": int(grace),
+            "disconnect_revoked": disconnect_revoked,
+            "connections": connections,
+            "usages": self._usages,
+            "usages_length": len(usages),
+            "answers": ffi.NULL if answers is None else answers.pointer,
+            "require_answer": require_answer,
+        }
+        rules = ffi.new("gw_rules *", values)
         pointer = lib.gw_listener_new(world.pointer, rules)
         self.pointer = owned(pointer, lib.gw_listener_free)
 
@@ -198,6 +205,8 @@ class Verdict:
     error_code: int
     entry: Entry
     next_update: int
+    open: bool = False
+    """A responder has to be asked before it counts: until then this is what is left if none answers."""
 
 
 def verdict_of(verdict: Any) -> Verdict:
@@ -209,4 +218,5 @@ def verdict_of(verdict: Any) -> Verdict:
         error_code=verdict.error_code,
         entry=Entry(verdict.entry.revocation_date, verdict.entry.reason),
         next_update=verdict.next_update,
+        open=verdict.ask == lib.GW_ASK_FIRST and verdict.verdict != lib.GW_VERDICT_REVOKED,
     )

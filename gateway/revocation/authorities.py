@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.names import IssuerId, canonical_name, describe
+from gateway.names import IssuerId, canonical_name, describe, issuer_name_der
 from gateway.revocation.entities import group
 from gateway.revocation.known import read
 from gateway.signature import certificate_fault
@@ -189,6 +189,20 @@ class Authorities:
             if known in self._depth and known.key_fault(key_id) is None and known.signs_lists
         ]
         return fit[:_MOST_NAMESAKES]
+
+    def issuer(self, certificate: x509.Certificate) -> x509.Certificate | None:
+        """Who signed a certificate that need not be known, the nearest to an anchor; None if nobody here did.
+
+        Of 64 at most of its issuer's name; whether the issuer has a valid path is for `paths` to say.
+        """
+        try:
+            named = self._named.get(canonical_name(issuer_name_der(certificate)), ())
+        except ValueError:
+            return None
+        fit = (
+            known.certificate for known in named[:_MOST_NAMESAKES] if known in self._depth and known.issues
+        )
+        return next((each for each in fit if certificate_fault(certificate, each) is None), None)
 
     def faults(self, issuer_name: bytes, key_id: bytes | None, now: float) -> list[str]:
         """What is wrong with those of this name that may not sign such a list: a phrase each, at most 5."""

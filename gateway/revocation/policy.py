@@ -13,10 +13,10 @@ from cryptography import x509
 
 from gateway.metrics import Counter
 from gateway.names import printable, reason_text, serial_hex
-from gateway.native import Check, OnUnavailable, VerdictKind
+from gateway.native import AnswerStatus, Check, OnUnavailable, VerdictKind
 
 if TYPE_CHECKING:
-    from gateway.config.model import Revocation
+    from gateway.config.model import Listener, Revocation
     from gateway.native import Verdict
     from gateway.tls.handshake import Handshake
 
@@ -33,12 +33,14 @@ REFUSED = {
     VerdictKind.REVOKED: Counter.REFUSED_REVOKED,
     VerdictKind.NO_LIST: Counter.REFUSED_NO_LIST,
     VerdictKind.STALE: Counter.REFUSED_STALE,
+    VerdictKind.NO_ANSWER: Counter.REFUSED_NO_ANSWER,
 }
 
 _REASONS = {
     VerdictKind.REVOKED: "certificate_revoked",
     VerdictKind.NO_LIST: "no_list",
     VerdictKind.STALE: "list_expired",
+    VerdictKind.NO_ANSWER: "no_ocsp_answer",
     VerdictKind.UNTRUSTED: "untrusted",
 }
 
@@ -51,6 +53,12 @@ def rules(revocation: Revocation) -> tuple[Check, OnUnavailable, float]:
 def follows(revocation: Revocation) -> bool:
     """Whether a listener wants distribution points followed."""
     return revocation.follow_distribution_points and revocation.check != "off"
+
+
+def asks_responders(listener: Listener) -> bool:
+    """Whether OCSP responders are asked about the clients of a listener."""
+    rules = listener.revocation
+    return rules.ocsp != "off" and rules.check != "off" and listener.verify != "none"
 
 
 def describe_refusal(info: Handshake, error: str) -> tuple[Level, str, dict[str, object]]:
@@ -67,13 +75,18 @@ def describe_refusal(info: Handshake, error: str) -> tuple[Level, str, dict[str,
 def describe(info: Handshake) -> dict[str, object]:
     """Why a client is not simply good, and who it is."""
     values: dict[str, object] = {
-        "reason": _REASONS[info.verdict.kind],
+        "reason": _reason(info.verdict),
         "tls": info.version,
         "resumed": info.resumed,
     }
     if info.verdict.kind is VerdictKind.UNTRUSTED:
         values["error"] = info.certificate_error
     return values | describe_client(info.leaf) | describe_verdict(info.verdict)
+
+
+def _reason(verdict: Verdict) -> str:
+    unknown = verdict.kind is VerdictKind.NO_ANSWER and verdict.entry.reason == AnswerStatus.UNKNOWN
+    return "unknown_to_ocsp" if unknown else _REASONS[verdict.kind]
 
 
 def describe_verdict(verdict: Verdict) -> dict[str, object]:

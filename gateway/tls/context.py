@@ -221,6 +221,8 @@ def enter_process(
     disconnect_revoked: bool,
     counters: mmap,
     gauge: int,
+    answers: native.Answers | None = None,
+    require_answer: bool = False,
 ) -> tuple[native.Listener, list[tuple[str, native.StapleSlot]]]:
     """Bind contexts to this process's tables and staples; after the fork, before the first connection.
 
@@ -235,6 +237,8 @@ def enter_process(
         disconnect_revoked=disconnect_revoked,
         gauge=(counters, gauge),
         usages=server.usages,
+        answers=answers,
+        require_answer=require_answer,
     )
     for ca in server.client_cas:
         # No list covers a trust anchor: a resumed session is looked up no further than a full handshake.

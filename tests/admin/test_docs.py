@@ -45,6 +45,7 @@ def test_every_field_of_the_status_is_documented_and_no_other() -> None:
         status.CertificateStatus,
         status.SourceStatus,
         status.HandshakeTimes,
+        status.ResponderStatus,
     )
     assert named == fields(status.Status, *kinds)
 

@@ -102,8 +102,8 @@ def test_every_verdict_can_be_described() -> None:
     assert {refusal(kind)[0] for kind in VerdictKind} == {"debug", "warning"}
 
 
-def test_every_refusal_by_a_list_has_a_counter_of_its_own() -> None:
-    assert len(set(policy.REFUSED.values())) == len(policy.REFUSED) == 3
+def test_every_refusal_by_a_list_or_a_responder_has_a_counter_of_its_own() -> None:
+    assert len(set(policy.REFUSED.values())) == len(policy.REFUSED) == 4
 
 
 def test_a_client_without_a_certificate_is_not_described() -> None:
