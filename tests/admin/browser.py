@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,13 @@ class Browser:
     def focus(self) -> str:
         """What has the focus: its id, else its name, else its text."""
         return str(self.run("const e = document.activeElement; return e.id || e.name || e.textContent"))
+
+    def violations(self) -> list[str]:
+        """What axe finds wrong with the page as it is."""
+        self.run((resources.files("axe_core_python") / "axe.min.js").read_text())
+        script = "axe.run().then((found) => arguments[0](found.violations.map((each) => each.help)))"
+        found: list[str] = self.driver.execute_async_script(f"const [done] = arguments; {script}")
+        return found
 
     def complaints(self) -> list[str]:
         """What the console has been told that is no mere note: errors, violations of the policy."""

@@ -62,6 +62,22 @@ def test_it_fits_any_screen_in_light_and_dark_without_a_complaint(
         browser.driver.get("about:blank")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_say_against_it(browser: Browser, stage: Stage, scheme: str) -> None:
+    """Contrast, names, roles, structure: what a program can know of accessibility."""
+    stage.revoked = [dict.fromkeys(("issuer", "serial", "reason", "revoked_at", "by", "note"), "05")]
+    with served(stage) as url:
+        browser.look(scheme, 1400)
+        browser.open(url, TOKEN)
+        browser.one("input[name=serial]").send_keys("0A", Keys.ENTER)
+        browser.until(lambda: browser.all("#found div") and browser.all("#revoked li"))
+        assert browser.violations() == []
+        browser.run("document.querySelector('select[name=issuer]').selectedIndex = 1")
+        browser.one("#revoke").click()
+        assert browser.violations() == []
+        browser.driver.get("about:blank")
+
+
 def test_it_shows_what_an_operator_wants_at_a_glance(page: Browser) -> None:
     assert page.text("#ready") == "Ready"
     assert page.text("#notices") == "list http://crl.partner.example/partner-delta.crl: missing"

@@ -206,7 +206,7 @@ function drawListener(parts, each) {
 function sourceRow(each) {
   const parts = row();
   parts.name.append(foreign(each.url));
-  const button = make("button", { type: "button", className: "small", textContent: "Fetch now", label: `Fetch ${each.url} now` });
+  const button = make("button", { type: "button", className: "small", textContent: "Fetch now", label: `Fetch now: ${each.url}` });
   button.addEventListener("click", () => busy(button, () => post("/refresh", { url: each.url })));
   parts.end.append(button);
   return parts;
@@ -250,7 +250,7 @@ async function drawRevoked() {
   const shown = revoked.slice(-MOST_SHOWN).reverse();
   set($("revoked-more"), revoked.length > shown.length ? `The last ${number.format(shown.length)} of ${number.format(revoked.length)}; tls-gateway revoked lists them all.` : "");
   sync($("revoked"), shown, (each) => [each.issuer, each.serial, each.by].join(" "), (each) => {
-    const button = make("button", { type: "button", className: "small", textContent: "Take back…", label: `Take back the revocation of serial ${each.serial}` });
+    const button = make("button", { type: "button", className: "small", textContent: "Take back…", label: `Take back… the revocation of serial ${each.serial}` });
     button.addEventListener("click", () => unrevoke(button, each));
     const facts = [each.revoked_at, each.by, each.note].filter(Boolean).join(" · ");
     return { node: make("li", {},
@@ -352,7 +352,7 @@ function drawRefusals(refusals) {
     const time = make("time", { dateTime: new Date(1000 * each.at).toISOString(), title: date(each.at) });
     let serial = "";
     if (each.serial) {
-      serial = make("button", { type: "button", className: "link mono", textContent: each.serial, label: `Look serial ${each.serial} up` });
+      serial = make("button", { type: "button", className: "link mono", textContent: each.serial, label: `${each.serial}: is it revoked?` });
       serial.addEventListener("click", () => {
         const form = $("search").elements;
         form.certificate.value = "";
