@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
@@ -155,8 +155,11 @@ class Limits:
     `small` bytes, are fetched `fetches` at a time, `per_host` from one host and port.
     Larger ones, of up to what their source allows, are fetched `large` at a time, one
     from one host. So no more than `fetches * small + large * max_bytes` are held, and
-    a host that hangs has its own share and not that of others. `work` bounds
-    verifications: one may hold its list a second time in another form.
+    a host that hangs has its own share and not that of others. Nor have URLs from
+    certificates, which can name any number of hosts, the share of those that an
+    operator configured: they get three quarters of the small fetches, half of the
+    large ones. `work` bounds verifications: one may hold its list a second time in
+    another form.
     """
 
     def __init__(
@@ -166,16 +169,21 @@ class Limits:
         self.small = small
         self._fetches = trio.CapacityLimiter(fetches)
         self._large = trio.CapacityLimiter(large)
+        self._learnt = trio.CapacityLimiter(max(1, fetches * 3 // 4))
+        self._large_learnt = trio.CapacityLimiter(max(1, large // 2))
         # No more of them than there are sources, which are bounded.
         self._hosts = defaultdict[str, trio.CapacityLimiter](lambda: trio.CapacityLimiter(per_host))
         self._large_hosts = defaultdict[str, trio.CapacityLimiter](lambda: trio.CapacityLimiter(1))
 
     @asynccontextmanager
-    async def fetching(self, url: str, *, large: bool = False) -> AsyncIterator[None]:
+    async def fetching(self, url: str, *, large: bool = False, learnt: bool = False) -> AsyncIterator[None]:
         """Hold it from the fetch of `url` until the body is in force; `large`: of above `small` bytes."""
-        hosts, everywhere = (self._large_hosts, self._large) if large else (self._hosts, self._fetches)
-        # The host first: who waits for a host must not keep what others could use.
-        async with hosts[host_and_port(url)], everywhere:
+        if large:
+            hosts, strangers, everywhere = self._large_hosts, self._large_learnt, self._large
+        else:
+            hosts, strangers, everywhere = self._hosts, self._learnt, self._fetches
+        # From the narrow to the wide: who waits for a host must not keep what others could use.
+        async with hosts[host_and_port(url)], strangers if learnt else nullcontext(), everywhere:
             yield
 
 

@@ -141,7 +141,7 @@ class CrlRefresher(Generic[List]):
     async def _fetch_and_accept(self, max_bytes: int, *, large: bool) -> bool:
         """Returns whether there was anything new; raises TooLargeError when it has more than `max_bytes`."""
         source, state = self._source, self.state
-        async with self._limits.fetching(source.url, large=large):
+        async with self._limits.fetching(source.url, large=large, learnt=source.learnt):
             # Past nextUpdate a validator would only have a cache confirm what has ended.
             ended = state.next_update is not None and state.next_update <= self._now()
             answer = await self._fetch(

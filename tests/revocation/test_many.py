@@ -73,14 +73,20 @@ class Net:
 
 
 def refresher(
-    url: str, net: Net, limits: Limits, chance: Callable[[], float], age: float | None
+    url: str,
+    net: Net,
+    limits: Limits,
+    chance: Callable[[], float],
+    age: float | None,
+    *,
+    learnt: bool = False,
 ) -> CrlRefresher[Any]:
     def unused(*_arguments: Any) -> Any:
         raise AssertionError("nothing new ever comes")
 
     unusable: Any = None
     made: CrlRefresher[Any] = CrlRefresher(
-        CrlSource(url, INTERVAL, TIMEOUT, 1 << 20),
+        CrlSource(url, INTERVAL, TIMEOUT, 1 << 20, learnt=learnt),
         fetch=net.fetch,
         verify=unused,
         install=unused,
@@ -159,6 +165,27 @@ async def test_a_host_that_hangs_delays_no_list_of_others(autojump_clock: MockCl
     # 28 slots are left for them, instead of 32.
     assert max(times[0] for times in others) < 4
     assert max(later - sooner for times in others for sooner, later in pairwise(times)) < INTERVAL + 1
+
+
+async def test_hosts_without_number_that_certificates_name_and_that_hang_delay_no_configured_list(
+    autojump_clock: MockClock,
+) -> None:
+    hanging = [f"stranger{number}.example" for number in range(1000)]
+    net, limits, chance = Net(*hanging), Limits(), random.Random(1).random
+    configured = URLS[::10]
+    with trio.move_on_after(2 * INTERVAL):
+        async with trio.open_nursery() as nursery:
+            for host in hanging:
+                stranger = refresher(f"http://{host}/a.crl", net, limits, chance, None, learnt=True)
+                nursery.start_soon(stranger.schedule.run)
+            await wait_all_tasks_blocked()
+            for url in configured:
+                nursery.start_soon(refresher(url, net, limits, chance, None).schedule.run)
+    times = [net.starts[url] for url in configured]
+    # 200 times 50 ms, 8 at a time.
+    assert max(each[0] for each in times) < 2
+    assert max(later - sooner for each in times for sooner, later in pairwise(each)) < INTERVAL + 2
+    assert net.most["all"] <= 32
 
 
 async def test_an_outage_of_everything_is_no_burst_and_neither_is_its_end(autojump_clock: MockClock) -> None:

@@ -211,8 +211,8 @@ async def test_what_the_store_has_to_say_is_passed_on() -> None:
     assert await world.refresher().restore() == "damaged"
 
 
-async def test_no_more_fetches_at_once_than_the_limit() -> None:
-    limits, now, most = Limits(fetches=2), 0, 0
+async def test_no_more_fetches_at_once_than_the_limit_and_of_learnt_urls_three_quarters_of_it() -> None:
+    limits, now, most = Limits(fetches=4), 0, 0
 
     class Slow(World):
         async def fetch(self, url: str, **options: Any) -> Fetched | NotModified:
@@ -228,4 +228,5 @@ async def test_no_more_fetches_at_once_than_the_limit() -> None:
     async with trio.open_nursery() as nursery:
         for world in worlds:
             nursery.start_soon(world.run, world.refresher(limits))
-    assert most == 2
+    assert SOURCE.learnt
+    assert most == 3
