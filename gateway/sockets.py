@@ -17,7 +17,7 @@ from gateway import publish
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gateway.config.model import Address, Config
 
@@ -34,8 +34,11 @@ class _Place(NamedTuple):
 class Sockets:
     """All that are bound, by address."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: Sequence[socket.socket] = ()) -> None:
+        """`inherited` are sockets that listen already: one is taken where its address is asked for."""
         self._bound: dict[_Place, list[socket.socket]] = {}
+        self._inherited = {opened.getsockname()[:2]: opened for opened in inherited}
+        self._shared: set[Address] = set()
 
     def bind(self, config: Config, workers: int) -> None:
         """Bind what `config` names and is not bound yet: all of it, or nothing.
@@ -48,6 +51,8 @@ class Sockets:
         try:
             for _, key, place, defer in _places(config):
                 bound = self._bound.setdefault(place, [])
+                if self._take_inherited(place.address, bound, defer):
+                    continue
                 try:
                     for opened in _listen(place.address, bound, workers, defer):
                         new.append(opened)
@@ -60,12 +65,27 @@ class Sockets:
             self._bound = before
             raise
 
+    def _take_inherited(self, address: Address, bound: list[socket.socket], defer: int) -> bool:
+        """Whether the address is served by a socket that all workers share, which was handed to us."""
+        if not bound and self._inherited:
+            _, target = _target(address)
+            if (handed := self._inherited.pop(target, None)) is not None:
+                _prepare(handed, defer)
+                bound.append(handed)
+                self._shared.add(address)
+        return address in self._shared
+
     def of(self, config: Config, worker: int, workers: int) -> list[list[socket.socket]]:
-        """Those of one worker, per listener: of more sockets than workers each has several."""
+        """Those of one worker, per listener: of more sockets than workers each has several.
+
+        One that was handed to us is everybody's.
+        """
         found: list[list[socket.socket]] = [[] for _ in config.listeners]
         for listener, _, place, _ in _places(config):
             found[listener] += [
-                opened for number, opened in enumerate(self._bound[place]) if number % workers == worker
+                opened
+                for number, opened in enumerate(self._bound[place])
+                if number % workers == worker or place.address in self._shared
             ]
         return found
 
@@ -79,6 +99,7 @@ class Sockets:
         """Close those that `config` does not name; None: all."""
         named = set() if config is None else {place for _, _, place, _ in _places(config)}
         for place in self._bound.keys() - named:
+            self._shared.discard(place.address)
             for opened in self._bound.pop(place):
                 opened.close()
 
@@ -143,11 +164,7 @@ def _listen(address: Address, bound: list[socket.socket], count: int, defer: int
         listening = _socket(family, address)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # Accepted sockets inherit both. The client speaks first in TLS, so one that
-            # says nothing does not even wake a worker.
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer)
+            _prepare(listening, defer)
             listening.bind(target)
             target = (target[0], listening.getsockname()[1])
             listening.listen(_BACKLOG)
@@ -156,6 +173,14 @@ def _listen(address: Address, bound: list[socket.socket], count: int, defer: int
             listening.close()
             raise
         yield listening
+
+
+def _prepare(listening: socket.socket, defer: int) -> None:
+    # Accepted sockets inherit both. The client speaks first in TLS, so one that
+    # says nothing does not even wake a worker.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer)
 
 
 def _target(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:

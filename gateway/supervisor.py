@@ -31,6 +31,10 @@ from gateway.log import get_logger
 from gateway.metrics import Counter, Counters
 from gateway.reading import Watch
 from gateway.revocation.policy import asks_responders
+
+
+
+from gateway.service import Service, inherited
 from gateway.sockets import Sockets, listen_admin
 from gateway.tls import openssl
 from gateway.tls.context import make_contexts
@@ -120,7 +124,9 @@ class Supervisor:
         self._run_directory = reading.config.state_dir / "run"
         self._run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock()
-        self._sockets = Sockets()
+        self._service = Service()
+        self._ready = False
+        self._sockets = Sockets(inherited())
         self._resources.callback(self._sockets.keep, None)
         self._control_socket = self._resources.enter_context(publish.bind(self._run_directory))
         self._command_socket = self._resources.enter_context(
@@ -230,13 +236,21 @@ class Supervisor:
                 self._reap()
                 self._end_overdue()
                 self._take_over()
+                self._tell_service()
                 asked = received is not None and received.si_signo == signal.SIGHUP
                 if asked or (self._watch is not None and self._watch.changed()):
                     self._reload()
 
+    def _tell_service(self) -> None:
+        self._service.live()
+        if not self._ready and self._current.counters.accepting:
+            self._ready = True
+            self._service.ready(f"{self._current.workers} workers accept")
+
     def _reload(self) -> None:
         """Begin with the next generation, if its configuration is good."""
         before = self._next or self._current
+        self._service.reloading()
         try:
             reading = self._read()
             if reading.config.state_dir != before.config.state_dir:
@@ -249,6 +263,7 @@ class Supervisor:
             after = self._generation(reading, servers, before)
         except (ConfigError, UnsupportedOpenSSLError, OSError) as exc:
             self._log.error("reload refused", error=str(exc), consequence="the configuration in force stays")
+            self._service.ready("the last reload was refused, see the log")
             return
         log.configure(reading.config.log.level, reading.config.log.format)
         for warning in reading.warnings:
@@ -280,6 +295,7 @@ class Supervisor:
         """Where all workers of the next generation accept, those before need not any more."""
         if self._next is not None and self._next.counters.accepting:
             before, self._current, self._next = self._current, self._next, None
+            self._ready = False
             self._sockets.keep(self._current.config)
             if before.admin is not None and before.admin[0] not in (self._current.admin or ()):
                 before.admin[0].close()
@@ -349,7 +365,7 @@ class Supervisor:
     def _patience(self) -> float:
         """Seconds until there is something to do, if nobody sends a signal."""
         moments = [child.kill_at if child.pid else child.due for child in self._children()]
-        moments += [generation.stop_at for generation in self._draining]
+        moments += [self._service.next_sign, *(generation.stop_at for generation in self._draining)]
         if self._watch is not None:
             moments.append(self._watch.next_look)
         return min(3600.0, max(0.0, min(moments) - time.monotonic()))
@@ -419,7 +435,9 @@ class Supervisor:
     def _stop(self, received: signal.Signals) -> int:
         """Drain: workers first, so that revocation goes on as long as there are connections."""
         self._stopping = True
+        self._service.stopping()
         drain = self._current.config.drain_timeout
+        self._service.extend(drain + 2 * _KILL_AFTER)
         self._log.info("stopping", signal=received.name, drain_timeout=f"{drain:g}s")
         # Else clients would queue for a door that nobody opens any more.
         self._sockets.keep(None)

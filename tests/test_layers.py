@@ -32,7 +32,7 @@ LAYERS = [
     {"tls"},
     {"schedule", "refusals", "inquiries"},
     {"fetch", "store", "publish", "sockets", "commands"},
-    {"addresses"},
+    {"addresses", "service"},
     {"native"},
     {"config"},
     {"metrics", "log"},

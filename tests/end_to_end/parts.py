@@ -231,11 +231,17 @@ class Process:
         self._command = [str(part) for part in command]
         self.log_file = log
         self._stop = stop
+        self._pass_fds: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         with self.log_file.open("wb") as output:
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=self._pass_fds,
             )
         return self
 

@@ -1,0 +1,107 @@
+"""Under a service manager: what it is told, and the socket that it hands over."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.end_to_end.clients import Echo, client, echoes, tls_context
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, until
+from tests.end_to_end.test_processes import configure, workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+class Manager:
+    """The end of NOTIFY_SOCKET that systemd has."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(TIMEOUT)
+
+    def hears(self, first: str) -> list[str]:
+        """Wait for the message that begins with `first`, and return its other lines."""
+        while True:
+            lines = self._socket.recv(4096).decode().split("\n")
+            if lines[0] == first:
+                return lines[1:]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_the_manager_is_told_of_each_step_of_a_life(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    manager = Manager(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    try:
+        with Gateway(config, port) as gateway:
+            assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
+            with client(port, ca):
+                manager.hears("WATCHDOG=1")
+                manager.hears("WATCHDOG=1")
+            gateway.process.send_signal(signal.SIGHUP)
+            manager.hears("RELOADING=1")
+            assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
+            config.write_text("nonsense")
+            gateway.process.send_signal(signal.SIGHUP)
+            manager.hears("RELOADING=1")
+            assert manager.hears("READY=1") == ["STATUS=the last reload was refused, see the log"]
+            gateway.process.send_signal(signal.SIGTERM)
+            manager.hears("STOPPING=1")
+            assert gateway.process.wait(TIMEOUT) == 0
+    finally:
+        manager.close()
+
+
+_HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Activated(Gateway):
+    """Started with a listening socket as descriptor 3, as systemd's socket units do it."""
+
+    def __init__(self, config: Path, port: int, listening: socket.socket) -> None:
+        super().__init__(config, port)
+        self._command = [sys.executable, "-c", _HAND_OVER, str(listening.fileno()), *self._command]
+        self._pass_fds = (listening.fileno(),)
+
+
+def test_who_came_before_the_gateway_was_started_is_served_through_the_socket_that_was_handed_over(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        early = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        with Activated(config, port, listening) as gateway:
+            listening.close()
+            with tls_context(ca).wrap_socket(early, server_hostname="localhost") as connection:
+                assert echoes(connection)
+                gateway.process.send_signal(signal.SIGHUP)
+                gateway.wait_for(" reloaded ")
+                assert echoes(connection)
+            for _ in range(6):
+                with client(port, ca):
+                    pass
+            until(lambda: len(workers_of(gateway)) == 2, "the old workers to end")
