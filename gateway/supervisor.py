@@ -31,9 +31,6 @@ from gateway.log import get_logger
 from gateway.metrics import Counter, Counters
 from gateway.reading import Watch
 from gateway.revocation.policy import asks_responders
-
-
-
 from gateway.service import Service, inherited
 from gateway.sockets import Sockets, listen_admin
 from gateway.tls import openssl
