@@ -170,6 +170,27 @@ def test_a_line_in_the_file_of_revoked_serials_is_in_force_as_long_as_it_stands_
     assert f"{file}: line 1: expected a serial number" in command("serve", config, code=1).stderr
 
 
+def test_a_bad_file_of_revoked_serials_lets_nobody_in_over_a_reload_and_the_end_of_control(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    file = tmp_path / "revoked.txt"
+    file.write_text(f"{ca.issue('device')}\n")
+    config, port = configure(tmp_path, ca, web, echo.port, revocation='revoked_serials = "revoked.txt"')
+    with Gateway(config, port) as gateway:
+        file.write_text("nonsense\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for("reload refused", f"{file}: line 1: expected a serial number")
+        assert is_refused(gateway, ca)
+        os.kill(gateway.children()["gw-control"], signal.SIGKILL)
+        gateway.wait_for(" ready ", count=2)
+        gateway.wait_for("revoked serials not read")
+        assert is_refused(gateway, ca)
+        file.write_text("# nobody any more\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for(" reloaded ")
+        until(lambda: welcome(port, ca), "the client to be welcome")
+
+
 def welcome(port: int, ca: OpensslCa) -> bool:
     return resume(port, tls_context(ca), None)[0]
 
