@@ -36,6 +36,12 @@ _NO_LIST = (
     'so on_unavailable = "{}" decides about every one'
 )
 
+# A list does not count whose signer is revoked, and nobody asks about the signer (docs/revocation.md).
+_UNASKED = (
+    '"leaf", and on_unavailable is "accept": clients of a CA that is revoked itself come in unchecked; '
+    '"chain" keeps them out'
+)
+
 
 class RuleError(Exception):
     """A key that cannot stay as it is; `load` adds the file and makes a ConfigError of it."""
@@ -84,8 +90,11 @@ def _listener_remarks(config: Config) -> Iterator[Finding]:
             if revocation.revoked_serials is not None:
                 why = 'verify = "none"' if listener.verify == "none" else 'check = "off"'
                 yield f"{key}.revoked_serials", f"this listener looks nobody up in it, because of {why}"
-        elif not revocation.crl_urls and not revocation.follow_distribution_points:
+            continue
+        if not revocation.crl_urls and not revocation.follow_distribution_points:
             yield f"{key}.crl_urls", _NO_LIST.format(revocation.on_unavailable)
+        if revocation.check == "leaf" and revocation.on_unavailable == "accept":
+            yield f"{key}.check", _UNASKED
 
 
 def _violations(config: Config) -> Iterator[Finding]:

@@ -558,6 +558,15 @@ def test_serials_of_a_listener_that_looks_nobody_up_are_remarked_upon(
     assert listener.revocation.revoked_serials == written(text).parent / "revoked.txt"
 
 
+def test_a_listener_that_lets_in_whom_a_revoked_ca_has_issued_is_remarked_upon(
+    written: Callable[[str], Path],
+) -> None:
+    text = changed('check = "chain"', 'check = "leaf"')
+    assert load(written(text)).warnings == []
+    [warning] = load(written(text.replace('"reject"', '"accept"'))).warnings
+    assert warning.startswith('listeners[0].revocation.check: "leaf", and on_unavailable is "accept": ')
+
+
 def test_a_listener_that_no_list_can_ever_cover_is_remarked_upon(written: Callable[[str], Path]) -> None:
     text = changed(URLS, "").replace("points = true", "points = false")
     assert load(written(text)).warnings == [
