@@ -31,6 +31,7 @@ _WEAK = (
     "{} without forward secrecy or authenticated encryption (RFC 9325, section 4.2): "
     "keep them only for clients that have nothing better"
 )
+_NOBODY_ASKED = 'has no effect: verify is "none", so that no client certificate is asked for'
 _NO_LIST = (
     "empty, and follow_distribution_points is off: no list ever covers a client, "
     'so on_unavailable = "{}" decides about every one'
@@ -85,6 +86,8 @@ def _listener_remarks(config: Config) -> Iterator[Finding]:
         weak = [one_line(name) for name in listener.ciphers if not _STRONG.match(name)]
         if weak:
             yield f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))
+        if listener.verify == "none" and listener.client_extended_key_usage:
+            yield f"listeners[{i}].client_extended_key_usage", _NOBODY_ASKED
         revocation, key = listener.revocation, f"listeners[{i}].revocation"
         if listener.verify == "none" or revocation.check == "off":
             if revocation.revoked_serials is not None:

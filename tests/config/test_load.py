@@ -590,3 +590,16 @@ def test_a_cipher_without_forward_secrecy_or_authentication_is_remarked_upon(
             "better"
         )
     ]
+
+
+def test_usages_of_certificates_that_nobody_asks_for_are_remarked_upon(
+    written: Callable[[str], Path],
+) -> None:
+    text = changed(NAME, f'{NAME}\nclient_extended_key_usage = ["clientAuth"]')
+    assert load(written(text)).warnings == []
+    assert load(written(text.replace('verify = "required"', 'verify = "none"'))).warnings == [
+        (
+            'listeners[0].client_extended_key_usage: has no effect: verify is "none", so that no client '
+            "certificate is asked for"
+        )
+    ]
