@@ -53,6 +53,8 @@ DENIED_BY_DEFAULT: tuple[Network, ...] = tuple(
 # IPv6 addresses whose last four octets are an IPv4 address that the packets may end up at: NAT64 (RFC 6052,
 # section 2.1, and RFC 8215), IPv4-translated (RFC 2765), IPv4-compatible (RFC 4291, section 2.5.5.1).
 _EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")))
+# Of a name; a name server can give thousands, and each is asked about.
+_MOST_ADDRESSES = 16
 # How much is read at a time: between two reads others get their turn, however small the pieces are in it.
 _READ = 16 << 10
 
@@ -212,7 +214,7 @@ async def _resolve(host: str, port: int) -> list[str]:
         raise FetchError(f"cannot resolve {host}: {exc.strerror}") from exc
     except UnicodeError as exc:
         raise FetchError(f"{host} is not a host name: {exc}") from exc
-    return list(dict.fromkeys(str(address[4][0]) for address in found))
+    return list(dict.fromkeys(str(address[4][0]) for address in found))[:_MOST_ADDRESSES]
 
 
 def _inside(address: Address) -> list[ipaddress.IPv4Address]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from gateway.fetch import Fetched, Fetcher, NotModified
 from tests.http_server import KIB
 
 LOOPBACK = AddressPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),))
+# Reading all of the system's authorities takes longer than a fetch.
+SYSTEM = ssl.create_default_context()
 ONLY_CONFIGURED = "where only a configured URL may lead"
 
 
 async def get(url: str, **options: Any) -> Fetched | NotModified:
-    fetcher = Fetcher(options.pop("policy", LOOPBACK), options.pop("tls", None))
+    fetcher = Fetcher(options.pop("policy", LOOPBACK), options.pop("tls", SYSTEM))
     return await fetcher.get(url, **{"timeout": 20, "max_bytes": 64 * KIB, **options})
 
 

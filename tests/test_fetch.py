@@ -387,7 +387,7 @@ async def test_https_from_an_authority_that_is_trusted(authority: trustme.CA) ->
 
 async def test_https_is_verified_against_the_systems_authorities(authority: trustme.CA) -> None:
     async with serving(server_tls(authority, "127.0.0.1")) as server:
-        text = await failure_of(f"{server.base}/")
+        text = await failure_of(f"{server.base}/", tls=None)
         assert text == f"{server.base}/: TLS: unable to get local issuer certificate"
 
 

@@ -133,6 +133,19 @@ def test_what_is_allowed_is_allowed_however_it_is_written() -> None:
     assert AddressPolicy(allow=(ipaddress.ip_network("::1/128"),)).permits("::1")
 
 
+async def test_of_a_name_with_thousands_of_addresses_few_are_looked_at() -> None:
+    asked = []
+
+    def is_own(address: object) -> bool:
+        asked.append(address)
+        return len(asked) == 16
+
+    resolving([f"203.0.{number // 250}.{number % 250}" for number in range(4000)])
+    text = await failure_of("http://crl.example/", learnt=True, policy=AddressPolicy(is_own=is_own))
+    assert ONLY_CONFIGURED in text
+    assert len(asked) == 16
+
+
 async def test_a_password_goes_to_no_other_server(server: Server) -> None:
     async with serving() as second:
         server.answers["/"] = redirect(f"{second.base}/ca.crl")
