@@ -324,6 +324,7 @@ def _at_listener(
             worst, depth = verdict.kind, number
     if not pairs:
         lines.append(line("certificate", f"{describe(chain[0])} is trusted itself: no list covers it"))
+    lines += _not_asked(worst, revocation)
     let_in, words = _decide(worst, depth, revocation, office)
     return let_in, [*lines, line("verdict", words)]
 
@@ -353,7 +354,15 @@ def _certificate(
     return verdict, [*lines, line("status", status)]
 
 
+def _not_asked(kind: VerdictKind, revocation: Revocation) -> list[str]:
+    if kind is VerdictKind.REVOKED or revocation.ocsp == "off":
+        return []
+    return [line("note", f'ocsp is "{revocation.ocsp}", and no responder is asked here')]
+
+
 def _decide(kind: VerdictKind, depth: int, revocation: Revocation, office: _Office) -> tuple[bool, str]:
+    if kind is not VerdictKind.REVOKED and revocation.ocsp == "require":
+        return True, "let in if a responder says that it is good, whatever the lists say"
     if kind is VerdictKind.GOOD:
         return True, "let in"
     reason = _REFUSED[kind] + (f" (depth {depth})" if depth else "")

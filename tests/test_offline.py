@@ -71,6 +71,25 @@ def test_a_good_client_would_be_let_in_and_its_list_is_named(desk: Desk, root: A
     assert (told(result, "status"), told(result, "verdict")) == (["not revoked"], ["let in"])
 
 
+@pytest.mark.parametrize(
+    ("ocsp", "fresh", "verdict"),
+    [
+        ("prefer", True, "let in"),
+        ("prefer", False, "refused: list_expired"),
+        ("require", False, "let in if a responder says that it is good, whatever the lists say"),
+    ],
+)
+def test_that_a_responder_decides_and_is_not_asked_here_is_told(
+    desk: Desk, root: Authority, ocsp: str, verdict: str, *, fresh: bool
+) -> None:
+    desk.replace("[listeners.revocation]", f'[listeners.revocation]\nocsp = "{ocsp}"')
+    desk.keep(root.crl(next_update=NOW + DAY if fresh else NOW - 1))
+    result = desk.ask(root.issue("device"))
+    assert told(result, "verdict") == [verdict]
+    assert result.exit_code == ("let in" not in verdict)
+    assert f'ocsp is "{ocsp}", and no responder is asked here' in told(result, "note")[-1]
+
+
 def test_a_revoked_client_is_told_since_when_and_why(desk: Desk, root: Authority) -> None:
     client = root.issue("device")
     desk.keep(root.crl([Revoked(client.serial, reason=1)]))

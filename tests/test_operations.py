@@ -88,6 +88,8 @@ class Desk:
         self.sources: list[tuple[str, Any]] = []
         self.late = 0
         self.status = a_status()
+        self.responders: list[str] = []
+        self.asked_anew: list[str | None] = []
         self.reloads = 0
         self.bad_configuration = ""
         self.operations = Operations(
@@ -100,8 +102,13 @@ class Desk:
             get_logger(process="control"),
             late=self.count_late,
             reload=self._reload,
+            ask_anew=self._ask_anew,
             now=lambda: WHEN,
         )
+
+    def _ask_anew(self, url: str | None) -> list[str]:
+        self.asked_anew.append(url)
+        return [each for each in self.responders if url in (None, each)]
 
     async def count_late(self) -> int:
         await trio.lowlevel.checkpoint()
@@ -485,6 +492,16 @@ async def test_those_who_refresh_do_not_keep_others_from_being_heard(
 
 async def test_a_source_is_found_by_the_url_that_status_shows(desk: Desk, autojump_clock: MockClock) -> None:
     assert (await refreshed(desk, "http://crl.example/a.crl", (A, new), (B, bad))).ok
+
+
+async def test_refresh_has_responders_asked_again_about_those_who_are_connected(desk: Desk) -> None:
+    desk.responders = ["http://ocsp.example", "http://other.example"]
+    told = "asked again about each client that is connected"
+    one = await desk.operations.handle(Refresh("http://ocsp.example"), BY)
+    assert one == Answer(ok=True, lines=(f"http://ocsp.example: {told}",))
+    everything = await desk.operations.handle(Refresh(None), BY)
+    assert everything.lines == tuple(f"{each}: {told}" for each in desk.responders)
+    assert desk.asked_anew == ["http://ocsp.example", None]
 
 
 async def test_refreshing_what_is_no_source_is_refused(desk: Desk) -> None:

@@ -88,16 +88,26 @@ def _listener_remarks(config: Config) -> Iterator[Finding]:
             yield f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))
         if listener.verify == "none" and listener.client_extended_key_usage:
             yield f"listeners[{i}].client_extended_key_usage", _NOBODY_ASKED
-        revocation, key = listener.revocation, f"listeners[{i}].revocation"
-        if listener.verify == "none" or revocation.check == "off":
-            if revocation.revoked_serials is not None:
-                why = 'verify = "none"' if listener.verify == "none" else 'check = "off"'
-                yield f"{key}.revoked_serials", f"this listener looks nobody up in it, because of {why}"
-            continue
-        if not revocation.crl_urls and not revocation.follow_distribution_points:
-            yield f"{key}.crl_urls", _NO_LIST.format(revocation.on_unavailable)
-        if revocation.check == "leaf" and revocation.on_unavailable == "accept":
-            yield f"{key}.check", _UNASKED
+        for key, remark in _revocation_remarks(listener):
+            yield f"listeners[{i}].revocation.{key}", remark
+
+
+def _revocation_remarks(listener: Listener) -> Iterator[Finding]:
+    revocation = listener.revocation
+    if listener.verify == "none" or revocation.check == "off":
+        why = 'verify = "none"' if listener.verify == "none" else 'check = "off"'
+        if revocation.revoked_serials is not None:
+            yield "revoked_serials", f"this listener looks nobody up in it, because of {why}"
+        if revocation.ocsp != "off":
+            yield "ocsp", f"this listener has nobody asked, because of {why}"
+        return
+    listed = revocation.crl_urls or revocation.follow_distribution_points
+    if revocation.ocsp == "off" and not listed:
+        yield "crl_urls", _NO_LIST.format(revocation.on_unavailable)
+    if revocation.ocsp == "off" and revocation.ocsp_responder_url is not None:
+        yield "ocsp_responder_url", 'nobody is asked there, because of ocsp = "off"'
+    if revocation.check == "leaf" and revocation.on_unavailable == "accept":
+        yield "check", _UNASKED
 
 
 def _violations(config: Config) -> Iterator[Finding]:

@@ -567,6 +567,35 @@ def test_a_listener_that_lets_in_whom_a_revoked_ca_has_issued_is_remarked_upon(
     assert warning.startswith('listeners[0].revocation.check: "leaf", and on_unavailable is "accept": ')
 
 
+@pytest.mark.parametrize(
+    ("keys", "key", "why"),
+    [
+        (
+            'check = "off"\nocsp = "require"',
+            "ocsp",
+            'this listener has nobody asked, because of check = "off"',
+        ),
+        (
+            'check = "chain"\nocsp_responder_url = "http://ocsp.example"',
+            "ocsp_responder_url",
+            'nobody is asked there, because of ocsp = "off"',
+        ),
+    ],
+)
+def test_a_responder_that_nobody_asks_is_remarked_upon(
+    written: Callable[[str], Path], keys: str, key: str, why: str
+) -> None:
+    text = changed('check = "chain"', keys)
+    assert load(written(text)).warnings == [f"listeners[0].revocation.{key}: {why}"]
+
+
+def test_a_listener_that_asks_responders_needs_no_list(written: Callable[[str], Path]) -> None:
+    text = changed(URLS, 'ocsp = "require"').replace("points = true", "points = false")
+    loaded = load(written(text))
+    assert loaded.warnings == []
+    assert loaded.config.listeners[0].revocation.ocsp_timeout == Duration(2)
+
+
 def test_a_listener_that_no_list_can_ever_cover_is_remarked_upon(written: Callable[[str], Path]) -> None:
     text = changed(URLS, "").replace("points = true", "points = false")
     assert load(written(text)).warnings == [
