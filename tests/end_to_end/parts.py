@@ -296,8 +296,8 @@ class Mosquitto(Process):
 class OcspResponder(Process):
     """`openssl ocsp` answering for a CA, signed with the certificate `signer`."""
 
-    def __init__(self, ca: OpensslCa, *, signer: str = "ocsp") -> None:
-        self.port = free_port()
+    def __init__(self, ca: OpensslCa, *, signer: str = "ocsp", port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: list[str | Path] = [
             program("openssl"), "ocsp", "-index", ca.directory / "index.txt", "-port", str(self.port),

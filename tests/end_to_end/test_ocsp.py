@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -166,6 +168,49 @@ def test_a_dead_responder_costs_what_the_policy_says(
         assert bool(logged) == bool(gateway.lines("reason=no_ocsp_answer"))
         if logged:
             gateway.wait_for(logged, "reason=no_ocsp_answer", "CN=device")
+
+
+def test_answers_outlive_the_control_process_and_a_reload(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, responder: OcspResponder
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, revocation=asking("require", responder.url))
+    with Gateway(config, port) as gateway:
+        assert comes_in(gateway, ca)
+        responder.__exit__()
+        os.kill(gateway.children()["gw-control"], signal.SIGKILL)
+        gateway.wait_for(" ready ", count=2)
+        assert all(comes_in(gateway, ca) for _ in range(6))
+        config.write_text(config.read_text().replace('refresh_interval = "1s"', 'refresh_interval = "2s"'))
+        command("reload", config)
+        gateway.wait_for(" reloaded ")
+        assert all(comes_in(gateway, ca) for _ in range(6))
+        assert "closed" in refused(port, ca, "other")
+        responder.__enter__()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_responder_that_a_certificate_names_on_this_machine_is_asked_where_that_is_allowed(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, *, allowed: bool
+) -> None:
+    ca.issue("ocsp", "ocsp")
+    port = free_port()
+    with (ca.directory / "openssl.cnf").open("a") as config_file:
+        config_file.write(
+            f"[named]\nextendedKeyUsage = clientAuth\nauthorityInfoAccess = OCSP;URI:http://127.0.0.1:{port}\n"
+        )
+    ca.issue("named", "named")
+    rules = 'ocsp = "require"'
+    config, gateway_port = configure(tmp_path, ca, web, echo.port, revocation=rules)
+    if allowed:
+        config.write_text(config.read_text() + 'learnt_allow = ["127.0.0.1/32"]\n')
+    with OcspResponder(ca, port=port) as responder, Gateway(config, gateway_port) as gateway:
+        if allowed:
+            assert comes_in(gateway, ca, "named")
+        else:
+            assert "closed" in refused(gateway_port, ca, "named")
+            [told] = json.loads(command("status", config, "--json").stdout)["responders"]
+            assert "where only a configured URL may lead" in told["last_error"]
+            assert "request" not in responder.log.lower()
 
 
 def test_who_waits_for_a_stalling_responder_waits_alone_and_no_longer_than_is_allowed(
