@@ -7,23 +7,20 @@ key that anyone may read) is a warning.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import os
 import re
 import ssl
 import stat
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.config import serials
-from gateway.config.certificates import PrivateKey, ServerCertificate, completed, issued_by, present
-from gateway.config.validity import ending
+from gateway.config.certificates import ServerCertificate, completed, issued_by, present
+from gateway.config.pem import PemFiles, named
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
 from gateway.extensions import must_staple, responder_url
@@ -116,12 +113,7 @@ def load_token(path: Path) -> bytes:
     return token
 
 
-class _Files:
-    def __init__(self, listener: Listener, place: Callable[[str], str]) -> None:
-        self.listener = listener
-        self.place = place
-        self.warnings: list[str] = []
-
+class _Files(PemFiles):
     def load(self) -> ListenerMaterial:
         found = list(map(self.server_certificate, range(len(self.listener.certificates))))
         client_cas, crl_signers = self.client_cas()
@@ -181,7 +173,7 @@ class _Files:
             self.fail(
                 f"{place}.key",
                 files.key,
-                f"expected the key of {_subject(chain[0])} in {files.cert}, got another one",
+                f"expected the key of {named(chain[0])} in {files.cert}, got another one",
             )
         self.check_order(f"{place}.cert", chain, files.cert)
         issuer, url = self.stapling(f"{place}.cert", chain, files.cert)
@@ -196,7 +188,7 @@ class _Files:
             self.warn(
                 f"certificates[{number}].cert",
                 self.listener.certificates[number].cert,
-                f"no CA stands behind {_subject(chain[0])}: clients refuse it unless they have the one that "
+                f"no CA stands behind {named(chain[0])}: clients refuse it unless they have the one that "
                 "issued it",
             )
         return replace(certificate, chain=chain)
@@ -213,75 +205,13 @@ class _Files:
                     f"({other.kind}): that one is presented",
                 )
 
-    def fail(self, key: str, path: Path | None, problem: str, cause: Exception | None = None) -> NoReturn:
-        file = f" {one_line(str(path))}:" if path is not None else ""
-        raise ConfigError(f"{self.place(key)}:{file} {one_line(problem)}") from cause
-
-    def warn(self, key: str, path: Path, text: str) -> None:
-        self.warnings.append(one_line(f'listener "{self.listener.name}": {key}: {path}: {text}'))
-
-    def read(self, key: str, path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as exc:
-            self.fail(key, path, f"cannot be read: {exc.strerror}", exc)
-
-    def certificates(self, key: str, path: Path) -> tuple[x509.Certificate, ...]:
-        """Every certificate of a PEM file, at least one, each of which can be decoded to the end."""
-        data = self.read(key, path)
-        if b"-----BEGIN CERTIFICATE-----" not in data:
-            found = "PEM without one" if b"-----BEGIN " in data else "no PEM"
-            self.fail(key, path, f"expected a certificate in PEM, got {_der_or(data, found)}")
-        try:
-            found_certs = tuple(x509.load_pem_x509_certificates(data))
-            for cert in found_certs:
-                cert.public_key()
-                _ = cert.extensions
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as exc:
-            self.fail(key, path, f"expected a certificate in PEM, got one that cannot be decoded: {exc}", exc)
-        now = dt.datetime.now(dt.UTC)
-        for cert in found_certs:
-            match ending(cert, now):
-                case "certificate has expired":
-                    self.warn(key, path, f"{_subject(cert)} expired at {_moment(cert.not_valid_after_utc)}")
-                case "certificate about to expire":
-                    self.warn(key, path, f"{_subject(cert)} expires at {_moment(cert.not_valid_after_utc)}")
-            if cert.not_valid_before_utc > now:
-                self.warn(
-                    key, path, f"{_subject(cert)} is not valid before {_moment(cert.not_valid_before_utc)}"
-                )
-        return found_certs
-
-    def private_key(self, key: str, path: Path) -> PrivateKey:
-        data = self.read(key, path)
-        if b"PRIVATE KEY-----" not in data:
-            found = "PEM without one" if b"-----BEGIN " in data else "no PEM"
-            self.fail(key, path, f"expected a private key in PEM, got {_der_or(data, found)}")
-        try:
-            private_key = load_pem_private_key(data, None)
-        except TypeError as exc:
-            self.fail(
-                key,
-                path,
-                "expected a private key without a passphrase: encrypted ones are not supported",
-                exc,
-            )
-        except (ValueError, UnsupportedAlgorithm) as exc:
-            self.fail(key, path, "expected a private key in PEM, got one that cannot be decoded", exc)
-        if not isinstance(private_key, PrivateKey):
-            kind = type(private_key).__name__.removesuffix("PrivateKey").lstrip("_")
-            self.fail(key, path, f"expected a key that signs (EC, RSA, Ed25519 or Ed448), got {kind}")
-        if path.stat().st_mode & stat.S_IROTH:
-            self.warn(key, path, f"everyone on this machine may read the private key: chmod o-r {path}")
-        return private_key
-
     def check_order(self, key: str, chain: Sequence[x509.Certificate], path: Path) -> None:
         for lower, upper in itertools.pairwise(chain):
             if not issued_by(lower, upper):
                 self.warn(
                     key,
                     path,
-                    f"{_subject(upper)} did not issue {_subject(lower)} before it: clients may refuse it",
+                    f"{named(upper)} did not issue {named(lower)} before it: clients may refuse it",
                 )
 
     def client_cas(self) -> tuple[tuple[x509.Certificate, ...], tuple[x509.Certificate, ...]]:
@@ -295,12 +225,12 @@ class _Files:
             self.fail(
                 "client_ca",
                 path,
-                f"expected a CA certificate (basicConstraints cA true), got {_subject(found[0])}",
+                f"expected a CA certificate (basicConstraints cA true), got {named(found[0])}",
             )
         signers = tuple(cert for cert in found if cert not in cas and _signs_crls(cert))
         for cert in found:
             if cert not in cas and cert not in signers:
-                self.warn("client_ca", path, f"{_subject(cert)} is no CA and is left out")
+                self.warn("client_ca", path, f"{named(cert)} is no CA and is left out")
         self.check_cas(cas, path)
         return cas, signers
 
@@ -312,14 +242,16 @@ class _Files:
                     self.warn(
                         "client_ca",
                         path,
-                        f"{_subject(cert)} is no root, and what issued it is not there: clients below it are "
+                        f"{named(cert)} is no root, and what issued it is not there: clients below it are "
                         'refused unless trust is "intermediate"',
                     )
         if self.listener.revocation.check != "off" and self.listener.verify != "none":
             for cert in cas:
                 if not _may_sign_crls(cert):
                     self.warn(
-                        "client_ca", path, f"{_subject(cert)} may not sign CRLs (keyUsage without cRLSign)"
+                        "client_ca",
+                        path,
+                        f"{named(cert)} may not sign CRLs (keyUsage without cRLSign)",
                     )
 
     def revoked_serials(self, cas: Sequence[x509.Certificate]) -> SerialFile | None:
@@ -355,7 +287,7 @@ class _Files:
             self.fail(
                 "stapling.responder_url",
                 None,
-                f"expected a URL, because stapling.required is true and {_subject(chain[0])} names no OCSP "
+                f"expected a URL, because stapling.required is true and {named(chain[0])} names no OCSP "
                 "responder; got nothing",
             )
         if not stapling.enabled or url is None:
@@ -364,7 +296,7 @@ class _Files:
                 self.warn(
                     key,
                     path,
-                    f"{_subject(chain[0])} demands a stapled OCSP response (must-staple), but {because}: "
+                    f"{named(chain[0])} demands a stapled OCSP response (must-staple), but {because}: "
                     "clients that insist refuse it",
                 )
             return None, None
@@ -378,33 +310,20 @@ class _Files:
             self.fail(
                 "stapling.issuer",
                 stapling.issuer,
-                f"expected the certificate that issued {_subject(chain[0])}, got {_subject(candidates[0])}",
+                f"expected the certificate that issued {named(chain[0])}, got {named(candidates[0])}",
             )
         if issuer is None:
             self.fail(
                 "stapling.issuer",
                 None,
-                f"expected the certificate that issued {_subject(chain[0])}, because "
+                f"expected the certificate that issued {named(chain[0])}, because "
                 f"{path} has none behind it; got nothing",
             )
         return issuer, url
 
 
-def _der_or(data: bytes, otherwise: str) -> str:
-    return "DER" if data.startswith(b"\x30") else otherwise
-
-
 def _spki(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _subject(cert: x509.Certificate) -> str:
-    names = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return one_line(f'"{names[0].value!s}"' if names else f'"{cert.subject.rfc4514_string()}"')
-
-
-def _moment(when: dt.datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _is_ca(cert: x509.Certificate) -> bool:
