@@ -1,4 +1,4 @@
-"""The commands that ask the running gateway: revoke, unrevoke, revoked, refresh, reload, status."""
+"""The commands that ask the running gateway: revoke, unrevoke, revoked, refresh, reload, drain, status."""
 
 from __future__ import annotations
 
@@ -106,7 +106,14 @@ def reload(path: Path | None, state_dir: Path | None) -> None:
     _tell(commands.ask(_state_dir(path, state_dir), commands.Reload()))
 
 
-COMMANDS = (revoke, unrevoke, revoked, refresh, reload, status)
+@click.command()
+@_gateway_options
+def drain(path: Path | None, state_dir: Path | None) -> None:
+    """Have the gateway let nobody in any more, and end when the last client has gone."""
+    _tell(commands.ask(_state_dir(path, state_dir), commands.Drain()))
+
+
+COMMANDS = (revoke, unrevoke, revoked, refresh, reload, drain, status)
 
 
 class _Seen(msgspec.Struct):

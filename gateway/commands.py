@@ -74,7 +74,11 @@ class Reload(msgspec.Struct, frozen=True, tag=True):
     """Read the configuration anew, and take it if it is good."""
 
 
-Command: TypeAlias = Refresh | Revoke | Unrevoke | ListRevoked | Status | Reload
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Let nobody in any more, and end when those who are in have gone, or their time is up."""
+
+
+Command: TypeAlias = Refresh | Revoke | Unrevoke | ListRevoked | Status | Reload | Drain
 _DECODER: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
 

@@ -117,6 +117,7 @@ class Control:
         self._admin = post.admin
         self._read = post.read
         self._supervisor = post.supervisor
+        self._counters = post.counters
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
@@ -157,6 +158,7 @@ class Control:
             self._log,
             late=self._late,
             reload=self._reload,
+            drain=self._drain,
             ask_anew=self._ask_anew,
         )
         self._answers = post.answers
@@ -186,6 +188,14 @@ class Control:
         found = await trio.to_thread.run_sync(self._read)
         await trio.to_thread.run_sync(make_contexts, found.config.listeners, found.materials)
         os.kill(self._supervisor, signal.SIGHUP)
+
+    def _drain(self) -> None:
+        if self._read is None:
+            raise GatewayError("nobody here can drain; end the gateway")
+        # A second signal would close what is left at once.
+        if self._counters.stopping:
+            raise GatewayError("the gateway drains already; nothing is changed")
+        os.kill(self._supervisor, signal.SIGTERM)
 
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""

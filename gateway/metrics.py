@@ -113,6 +113,15 @@ class Counters:
         """How often the control process was."""
         return self._restarts[1]
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the gateway drains, to end."""
+        return bool(self._restarts[2])
+
+    def note_stopping(self) -> None:
+        """It does from now on; for the supervisor alone."""
+        self._restarts[2] = 1
+
     def note_restart(self, *, worker: bool) -> None:
         """A child has died and is started again; for the supervisor alone."""
         self._restarts[0 if worker else 1] += 1

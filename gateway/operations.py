@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from gateway import names, status
-from gateway.commands import Answer, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
+from gateway.commands import Answer, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config.values import one_line
 from gateway.errors import GatewayError, StoreError
 from gateway.fetch import display_url
@@ -72,6 +72,7 @@ class Operations:
     refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is;
     `late` waits for the workers to put in force what is published, and counts those that have not;
     `reload` checks the configuration and begins to take it; it raises ConfigError where it is not good;
+    `drain` has the gateway begin to end; it raises GatewayError where it does already;
     `ask_anew` has responders asked again about clients, all or that of a URL, and gives their URLs.
     """
 
@@ -87,6 +88,7 @@ class Operations:
         *,
         late: Callable[[], Awaitable[int]],
         reload: Callable[[], Awaitable[None]],
+        drain: Callable[[], None],
         ask_anew: Callable[[str | None], Sequence[str]] = lambda _url: (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -98,6 +100,7 @@ class Operations:
         self._look = look
         self._late = late
         self._reload = reload
+        self._drain = drain
         self._ask_anew = ask_anew
         self._log = log
         self._now = now
@@ -201,10 +204,17 @@ class Operations:
                 return await trio.to_thread.run_sync(_list, (*self._fixed, *self._revoked))
             case Status():
                 return self._status()
-            case Reload():
-                await self._reload()
-                self._log.info("reload asked for", by=by)
-                return Answer(ok=True, lines=("the configuration is good, and is being taken",))
+            case Reload() | Drain():
+                return await self._have_supervisor(command, by)
+
+    async def _have_supervisor(self, command: Reload | Drain, by: str) -> Answer:
+        if isinstance(command, Reload):
+            await self._reload()
+            self._log.info("reload asked for", by=by)
+            return Answer(ok=True, lines=("the configuration is good, and is being taken",))
+        self._drain()
+        self._log.warning("drain asked for", by=by)
+        return Answer(ok=True, lines=("nobody comes in any more; it ends when the last has gone",))
 
     async def _revoke(self, command: Revoke, by: str) -> Answer:
         new = local.checked(

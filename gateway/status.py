@@ -242,6 +242,8 @@ class Observer:
                 reasons.append(f"listener {name}: no broker is up")
             else:
                 warnings += [f"listener {name}: broker {address} is down" for address in down]
+        if self._counters.stopping:
+            reasons.append("draining: nobody comes in any more")
         reasons += [f"listener {name}: closed until its staple is there" for name in at.held]
         for known in at.sources:
             condition, state = _condition(known.state, at.now), known.state

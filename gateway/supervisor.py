@@ -432,6 +432,7 @@ class Supervisor:
     def _stop(self, received: signal.Signals) -> int:
         """Drain: workers first, so that revocation goes on as long as there are connections."""
         self._stopping = True
+        self._current.counters.note_stopping()
         self._service.stopping()
         drain = self._current.config.drain_timeout
         self._service.extend(drain + 2 * _KILL_AFTER)

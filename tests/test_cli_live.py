@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import commands, names, publish
 from gateway.cli import main
-from gateway.commands import Answer, Command, ListRevoked, Refresh, Revoke, Status, Unrevoke
+from gateway.commands import Answer, Command, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.errors import GatewayError
 from tests.authority import Authority
 from tests.statuses import a_status
@@ -93,6 +93,8 @@ def test_a_serial_is_hexadecimal_however_it_is_written(files: Path, serial: str)
         (["refresh"], Refresh(None)),
         (["refresh", "http://ca/"], Refresh("http://ca/")),
         (["revoked"], ListRevoked()),
+        (["reload"], Reload()),
+        (["drain"], Drain()),
         (["status"], Status()),
     ],
 )

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway import operations as operations_module
 from gateway import status
-from gateway.commands import Answer, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
+from gateway.commands import Answer, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config import serials
 from gateway.config.material import ListenerMaterial
 from gateway.errors import FetchError, GatewayError, TableError
@@ -91,6 +91,7 @@ class Desk:
         self.responders: list[str] = []
         self.asked_anew: list[str | None] = []
         self.reloads = 0
+        self.drains = 0
         self.bad_configuration = ""
         self.operations = Operations(
             self.tables,
@@ -103,6 +104,7 @@ class Desk:
             late=self.count_late,
             reload=self._reload,
             ask_anew=self._ask_anew,
+            drain=self._drain,
             now=lambda: WHEN,
         )
 
@@ -113,6 +115,9 @@ class Desk:
     async def count_late(self) -> int:
         await trio.lowlevel.checkpoint()
         return self.late
+
+    def _drain(self) -> None:
+        self.drains += 1
 
     async def _reload(self) -> None:
         if self.bad_configuration:
@@ -533,3 +538,8 @@ async def test_a_reload_begins_where_the_configuration_is_good_and_says_why_wher
     with pytest.raises(GatewayError, match="workers: expected"):
         await desk.operations.handle(Reload(), BY)
     assert desk.reloads == 1
+
+
+async def test_a_drain_is_asked_for_by_somebody(desk: Desk, events: list[Any]) -> None:
+    assert (await desk.operations.handle(Drain(), BY)).ok
+    assert (desk.drains, events[-1]["event"], events[-1]["by"]) == (1, "drain asked for", BY)

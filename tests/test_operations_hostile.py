@@ -73,6 +73,7 @@ class Office:
             get_logger(process="control"),
             late=none_late,
             reload=unused,
+            drain=unused,
             now=lambda: WHEN,
         )
 

@@ -170,6 +170,13 @@ def test_it_is_not_ready_while_a_listener_waits_for_the_staple_that_its_certific
     assert found.reasons == ("listener external: closed until its staple is there",)
 
 
+def test_it_is_not_ready_while_it_drains() -> None:
+    of = observer()
+    assert look(of, of_list()).ready
+    of._counters.note_stopping()
+    assert look(of, of_list()).reasons == ("draining: nobody comes in any more",)
+
+
 def test_passwords_are_not_told() -> None:
     found = look(observer(), of_list(left=None), of_list())
     assert b"secret" not in msgspec.json.encode(found)

@@ -56,6 +56,8 @@ def command(path: str, body: bytes, issuers: Iterable[bytes]) -> Command:
     """
     try:
         match path:
+            case "/drain":
+                return commands.Drain()
             case "/reload":
                 return commands.Reload()
             case "/refresh":

@@ -90,6 +90,7 @@ class App:
             "/revoked": {"GET": self._revoked},
             "/refresh": {"POST": self._act},
             "/reload": {"POST": self._act},
+            "/drain": {"POST": self._act},
             "/revoke": {"POST": self._act},
             "/unrevoke": {"POST": self._act},
         }

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.admin.browser import chromium
-from tests.end_to_end.clients import Echo, client
-from tests.end_to_end.parts import Gateway, OpensslCa, Web, accepts, free_port, refused, until
+from tests.end_to_end.clients import Echo, client, echoes
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, refused, until
 from tests.end_to_end.test_processes import configure
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def echo() -> Iterator[Echo]:
 
 @contextmanager
 def running(
-    directory: Path, ca: OpensslCa, web: Web, echo: Echo, *, extra: str = ""
+    directory: Path, ca: OpensslCa, web: Web, echo: Echo, *, drain: str = "1s"
 ) -> Iterator[tuple[Gateway, httpx.Client]]:
     """A gateway with an admin interface on a port, and a client that has its token."""
     token = directory / "token"
     token.touch(0o600)
     token.write_text(f"{TOKEN}\n")
-    config, port = configure(directory, ca, web, echo.port, extra=extra)
+    config, port = configure(directory, ca, web, echo.port, drain=drain)
     admin = free_port()
     config.write_text(f'{config.read_text()}\n[admin]\nbind = "127.0.0.1:{admin}"\ntoken_file = "token"\n')
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -183,6 +183,24 @@ def test_without_its_list_it_is_not_ready_and_says_why(
         ca.publish()
         until(lambda: asking.get("/readyz").status_code == 200, "the list")
         assert accepts(gateway.port)
+
+
+def test_a_drain_lets_nobody_in_and_ends_when_the_last_has_gone(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    with running(tmp_path, ca, web, echo, drain="30s") as (gateway, asking):
+        with client(gateway.port, ca) as live:
+            assert asking.post("/drain").json()["ok"]
+            until(lambda: not accepts(gateway.port), "the port to be closed")
+            answer = asking.get("/readyz")
+            assert (answer.status_code, answer.text) == (
+                503,
+                "not ready: draining: nobody comes in any more\n",
+            )
+            again = asking.post("/drain")
+            assert (again.status_code, "drains already" in again.text) == (409, True)
+            assert echoes(live)
+        assert gateway.process.wait(TIMEOUT) == 0
 
 
 def test_on_a_unix_socket_its_owner_needs_no_token(

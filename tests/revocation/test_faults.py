@@ -105,6 +105,7 @@ class Scene:
             unused,
             late=none_late,
             reload=unused,
+            drain=unused,
             now=self.now,
         )
 
