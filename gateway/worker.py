@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from structlog.typing import FilteringBoundLogger
-
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
     from gateway.native import Answers, Conn, RelayEvent, StapleSlot
@@ -397,12 +395,12 @@ class Worker:
                 else:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
             for event in self._relay.events():
-                upstream = self._door_of(event.listener).upstream
+                door = self._door_of(event.listener)
                 if event.conn is None:
-                    upstream.left(event.id)
-                    _log_end(self._log, event, self._refusals)
+                    door.upstream.left(event.id)
+                    _log_end(door, event)
                 else:
-                    upstream.refused(event.id)
+                    door.upstream.refused(event.id)
                     sessions.start_soon(self._reach_broker, event.conn)
 
     def _door_of(self, listener: native.Listener) -> session.Door:
@@ -453,7 +451,7 @@ class Worker:
             self._log.warning("drain timed out", closing=len(self._relay))
         self._relay.stop()
         for event in self._relay.events():
-            _log_end(self._log, event, self._refusals)
+            _log_end(self._door_of(event.listener), event)
 
 
 def _simple(listener: Listener) -> bool:
@@ -487,15 +485,19 @@ def _ignore(_chain: Sequence[bytes]) -> None:
     """A listener that follows no distribution points has nothing to learn."""
 
 
-def _log_end(log: FilteringBoundLogger, event: RelayEvent, refusals: Refusals) -> None:
-    values: dict[str, object] = {"peer": event.peer, "end": event.end.name.lower()}
+def _log_end(door: session.Door, event: RelayEvent) -> None:
+    values: dict[str, object] = {
+        "peer": event.peer,
+        "broker": door.upstream.name(event.id),
+        "end": event.end.name.lower(),
+    }
     if event.detail:
         values["detail"] = event.detail
     values |= {"bytes_in": event.bytes_in, "bytes_out": event.bytes_out, "seconds": round(event.duration, 3)}
     if event.end is End.REVOKED:
         values |= {"reason": "certificate_revoked"}
         values |= policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
-        log.warning("client disconnected", **values)
-        refusals.add("client disconnected", values)
+        door.log.warning("client disconnected", **values)
+        door.refused("client disconnected", {"listener": door.name, **values})
     else:
-        log.debug("connection ended", **values)
+        door.log.debug("connection ended", **values)

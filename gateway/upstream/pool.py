@@ -141,6 +141,10 @@ class Upstream:
             self._tell()
         return closed
 
+    def name(self, number: int) -> str:
+        """The broker's address, as the configuration has it."""
+        return str(self._brokers[number][0])
+
     def joined(self, number: int) -> None:
         """A client is relayed to a broker."""
         self._standings[number].live += 1

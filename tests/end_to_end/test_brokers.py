@@ -21,6 +21,7 @@ _CONFIG = """\
 state_dir = "{directory}/state"
 workers = 1
 drain_timeout = "1s"
+log = {{ level = "debug" }}
 
 [[listeners]]
 name = "external"
@@ -102,6 +103,11 @@ def test_a_broker_dies_then_the_other_and_one_comes_back(site: Site, ca: Openssl
         site.gateway.wait_for("broker down", str(doomed.port))
         ended = [client for client in clients if client.pending() == 0 and is_over(client)]
         assert len(ended) == before
+        for client in ended:
+            client.close()
+        site.gateway.wait_for(
+            "connection ended", f"broker=127.0.0.1:{doomed.port}", "end=broker_", count=before
+        )
         for client in clients:
             if client not in ended:
                 assert ask(client, _PING) == _PONG
@@ -111,7 +117,7 @@ def test_a_broker_dies_then_the_other_and_one_comes_back(site: Site, ca: Openssl
     site.gateway.wait_for("no broker left")
     for number in range(3):
         assert publish(site.port, ca, "device", "t", str(number)).returncode != 0
-    assert len(site.gateway.wait_for("broker unreachable")) == 1
+    assert len(site.gateway.wait_for("Z error   broker unreachable")) == 1
     with doomed:
         site.gateway.wait_for("broker up", str(doomed.port))
         until(lambda: publish(site.port, ca, "device", "t", "again").returncode == 0, "a client to come in")
