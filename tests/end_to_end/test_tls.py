@@ -201,6 +201,14 @@ def test_an_intermediate_ca_that_is_no_anchor_is_looked_up_in_its_roots_list(hou
     assert "unknown ca" in said
 
 
+def test_an_anchor_that_its_roots_list_revokes_lets_nobody_in(house: House) -> None:
+    """No list covers the anchor itself, but its own lists do not count any more."""
+    assert OVER in house.ask("partial_with_root", "-tls1_2", client="below-sub")
+    said = house.ask("revoked_anchor", "-tls1_2", client="below-doomed")
+    assert OVER not in said
+    assert "unknown ca" in said
+
+
 def test_nobody_renegotiates(house: House) -> None:
     """R makes s_client ask for another handshake (RFC 5246, section 7.4.1.1)."""
     done = run(*house.command("default", "-tls1_2"), said="R\n", check=False)

@@ -48,6 +48,10 @@ LISTENERS = {
     "partial": 'client_ca = "sub.pem"\ntrust = "intermediate"',
     "partial_with_list": 'client_ca = "sub.pem"\ntrust = "intermediate"' + SUB_LIST,
     "partial_with_root": 'client_ca = "both.pem"\ntrust = "intermediate"' + SUB_LIST,
+    "revoked_anchor": (
+        'client_ca = "doomed.pem"\ntrust = "intermediate"\n'
+        'revocation = {{ crl_urls = ["file://{here}/doomed.crl", "file://{here}/other.crl"] }}'
+    ),
     "full_with_root": 'client_ca = "both.pem"' + SUB_LIST,
 }
 
@@ -123,6 +127,13 @@ def open_house(directory: Path) -> Iterator[House]:
     (directory / "both.pem").write_bytes(sub.pem + root.pem)
     revoked = sub.issue("revoked")
     revoked.write(directory, "revoked")
+    # Lists count for all listeners: what revokes a CA is of another root.
+    other = Authority.root("Other")
+    doomed = other.intermediate("Doomed")
+    doomed.issue("below-doomed").write(directory, "below-doomed")
+    (directory / "doomed.pem").write_bytes(doomed.pem + other.pem)
+    (directory / "doomed.crl").write_bytes(doomed.crl())
+    (directory / "other.crl").write_bytes(other.crl([Revoked(doomed.serial, reason=2)]))
     (directory / "sub.crl").write_bytes(sub.crl([Revoked(revoked.serial, reason=1)]))
     # Mozilla's modern configuration wants at most 90 days.
     root.issue("server", not_after=NOW + 60 * DAY).write(directory, "server")
