@@ -9,8 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ipaddress
-import os
-import signal
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import admin, commands, names, publish, refusals
+from gateway import admin, bell, commands, names, publish, refusals
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.admin import Desk, History
 from gateway.config.validity import ValidityWatch
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from gateway.bell import Bell
     from gateway.config.material import ListenerMaterial
     from gateway.config.model import Config, CrlCache, Listener
     from gateway.metrics import Counters
@@ -100,8 +99,8 @@ class Post:
     """Where the admin interface listens, and its token."""
     read: Callable[[], Reading] | None = None
     """Reads the configuration anew, as a reload does; without it none can be asked for."""
-    supervisor: int = 0
-    """The process id of who reloads."""
+    bell: Bell | None = None
+    """Rung where the supervisor is to reload."""
     answers: Answers | None = None
     """What OCSP responders say of clients; None where no listener wants to know."""
 
@@ -116,8 +115,8 @@ class Control:
         self._commands = post.commands
         self._admin = post.admin
         self._read = post.read
-        self._supervisor = post.supervisor
         self._counters = post.counters
+        self._bell = post.bell
         self._log = get_logger(process="control")
         self._store = StateStore(post.config.state_dir)
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
@@ -182,20 +181,24 @@ class Control:
         spoken = {listener.name: broker_tls(listener, material.upstream_tls) for listener, material in pairs}
         self._checks = Checks(post.config.listeners, self._broker_changed, self._log, spoken)
 
-    async def _reload(self) -> None:
-        if self._read is None:
+    async def _reload(self) -> bool:
+        if self._read is None or self._bell is None:
             raise GatewayError("nobody here can reload; restart the gateway")
-        found = await trio.to_thread.run_sync(self._read)
-        await trio.to_thread.run_sync(make_contexts, found.config.listeners, found.materials)
-        os.kill(self._supervisor, signal.SIGHUP)
+        # Where this process has become another user, only the supervisor may read the keys.
+        checked = self._config.user is None
+        if checked:
+            found = await trio.to_thread.run_sync(self._read)
+            await trio.to_thread.run_sync(make_contexts, found.config.listeners, found.materials)
+        self._bell.ring(bell.RELOAD)
+        return checked
 
     def _drain(self) -> None:
-        if self._read is None:
+        if self._bell is None:
             raise GatewayError("nobody here can drain; end the gateway")
         # A second signal would close what is left at once.
         if self._counters.stopping:
             raise GatewayError("the gateway drains already; nothing is changed")
-        os.kill(self._supervisor, signal.SIGTERM)
+        self._bell.ring(bell.DRAIN)
 
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""

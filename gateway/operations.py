@@ -71,7 +71,8 @@ class Operations:
     `files` are those of revoked_serials, `sources` gives kind ("list" or "staple") and
     refresher of every source, `issuers` the Names (DER) of all known CAs, `look` how the gateway is;
     `late` waits for the workers to put in force what is published, and counts those that have not;
-    `reload` checks the configuration and begins to take it; it raises ConfigError where it is not good;
+    `reload` begins to take the configuration and tells whether it could check it before, and raises
+    ConfigError where it is not good;
     `drain` has the gateway begin to end; it raises GatewayError where it does already;
     `ask_anew` has responders asked again about clients, all or that of a URL, and gives their URLs.
     """
@@ -87,7 +88,7 @@ class Operations:
         log: FilteringBoundLogger,
         *,
         late: Callable[[], Awaitable[int]],
-        reload: Callable[[], Awaitable[None]],
+        reload: Callable[[], Awaitable[bool]],
         drain: Callable[[], None],
         ask_anew: Callable[[str | None], Sequence[str]] = lambda _url: (),
         now: Callable[[], float] = time.time,
@@ -209,9 +210,10 @@ class Operations:
 
     async def _have_supervisor(self, command: Reload | Drain, by: str) -> Answer:
         if isinstance(command, Reload):
-            await self._reload()
+            checked = await self._reload()
             self._log.info("reload asked for", by=by)
-            return Answer(ok=True, lines=("the configuration is good, and is being taken",))
+            done = "the configuration is good, and is being taken"
+            return Answer(ok=True, lines=(done if checked else "asked for; the log tells what comes of it",))
         self._drain()
         self._log.warning("drain asked for", by=by)
         return Answer(ok=True, lines=("nobody comes in any more; it ends when the last has gone",))

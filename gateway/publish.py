@@ -28,8 +28,6 @@ STOP = signal.SIGUSR2
 """What the supervisor sends to a child that shall finish and end."""
 HAND_OVER = signal.SIGRTMAX
 """What it sends to a worker that shall accept no more, since others do, and end with its last connection."""
-ACCEPTING = signal.SIGRTMIN
-"""What a worker sends to it that has opened all its doors."""
 SOCKET_NAME = "control.sock"
 _LENGTH = 4
 # A frame is paths and OCSP responses: 2,000 lists and 100 staples stay below 1 MiB.

@@ -24,11 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from gateway import commands, control, log, native, publish, worker
+from gateway import bell, commands, control, log, native, publish, worker
+from gateway.bell import Bell
 from gateway.config.material import load_token
 from gateway.errors import ConfigError, UnsupportedOpenSSLError
 from gateway.log import get_logger
 from gateway.metrics import Counter, Counters
+from gateway.privileges import identity
 from gateway.reading import Watch
 from gateway.revocation.policy import asks_responders
 from gateway.service import Service, inherited
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from gateway.reading import Reading
     from gateway.tls.context import ServerContext
 
-_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, publish.ACCEPTING}
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, bell.SIGNAL}
 # Longer than any drain of a worker that still answers.
 _KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
@@ -118,6 +120,7 @@ class Supervisor:
         self._resources = ExitStack()
         # First: what a bad certificate stops shall not have made a directory or bound a port.
         servers = make_contexts(reading.config.listeners, reading.materials)
+        self._identity = identity(reading.config.user, reading.config.group)
         self._run_directory = reading.config.state_dir / "run"
         self._run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock()
@@ -131,7 +134,15 @@ class Supervisor:
         )
         self._answers: native.Answers | None = None
         """Of OCSP responders: made once, so that a reload forgets none."""
+        self._bell = Bell()
+        self._resources.callback(self._bell.close)
         self._current = self._generation(reading, servers, None)
+        if self._identity is not None:
+            names = ("lock", publish.SOCKET_NAME, commands.SOCKET_NAME)
+            bound = [self._run_directory / name for name in names]
+            if reading.config.admin.bind is not None and reading.config.admin.bind.path:
+                bound.append(Path(reading.config.admin.bind.path))
+            self._identity.own(reading.config.state_dir, self._run_directory, *bound)
         self._next: _Generation | None = None
         """Begun, but not all of its workers accept yet."""
         self._draining: list[_Generation] = []
@@ -178,7 +189,7 @@ class Supervisor:
         control.run(
             control.Post(
                 config, materials, self._control_socket, generation.counters, self._command_socket,
-                generation.admin, self._read, os.getppid(), self._answers,
+                generation.admin, self._read, self._bell, self._answers,
             )
         )  # fmt: skip
 
@@ -199,7 +210,7 @@ class Supervisor:
                 sockets=own,
                 counters=generation.counters,
                 upstream_tls=[material.upstream_tls for material in generation.reading.materials],
-                supervisor=os.getppid(),
+                bell=self._bell,
                 answers=self._answers,
             )
         )
@@ -228,13 +239,17 @@ class Supervisor:
             while True:
                 self._start_due()
                 received = signal.sigtimedwait(_SIGNALS, self._patience())
+                rung = self._bell.answer()
                 if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                     return self._stop(signal.Signals(received.si_signo))
+                if bell.DRAIN in rung:
+                    return self._stop(signal.SIGTERM)
                 self._reap()
                 self._end_overdue()
                 self._take_over()
                 self._tell_service()
-                asked = received is not None and received.si_signo == signal.SIGHUP
+                asked = bell.RELOAD in rung
+                asked |= received is not None and received.si_signo == signal.SIGHUP
                 if asked or (self._watch is not None and self._watch.changed()):
                     self._reload()
 
@@ -250,8 +265,9 @@ class Supervisor:
         self._service.reloading()
         try:
             reading = self._read()
-            if reading.config.state_dir != before.config.state_dir:
-                raise ConfigError(f"state_dir: {before.config.state_dir} cannot be changed by a reload")  # noqa: TRY301
+            for key in ("state_dir", "user", "group"):
+                if getattr(reading.config, key) != getattr(before.config, key):
+                    raise ConfigError(f"{key}: cannot be changed by a reload; restart to do that")  # noqa: TRY301
             servers = make_contexts(
                 reading.config.listeners,
                 reading.materials,
@@ -388,6 +404,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             # So that ps and top tell who is who.
             Path("/proc/self/comm").write_text(f"gw-{child.name}")
+            if self._identity is not None:
+                self._identity.become()
+            # Not before: to become another takes it back.
             if native.die_with_parent(parent):
                 child.body()
                 code = 0

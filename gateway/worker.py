@@ -23,7 +23,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import native, publish, session
+from gateway import bell, native, publish, session
 from gateway.errors import TableError
 from gateway.inquiries import Inquiries
 from gateway.log import get_logger
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from gateway.bell import Bell
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
     from gateway.native import Answers, Conn, RelayEvent, StapleSlot
@@ -79,8 +80,8 @@ class Post:
     counters: Counters
     upstream_tls: Sequence[ssl.SSLContext | None]
     """What the brokers of each listener are spoken to with; None: plain TCP."""
-    supervisor: int = 0
-    """Its process id, where it is to know that this worker accepts."""
+    bell: Bell | None = None
+    """Rung where the supervisor is to know that this worker accepts."""
     answers: Answers | None = None
     """What OCSP responders say of clients; None where no listener wants to know."""
 
@@ -215,8 +216,8 @@ class Worker:
             self._relay.serve(front, limits, self._post.counters, gauge_index(number))
         if len(self._open_doors) == len(self._doors):
             self._post.counters.note_accepting(self._post.index)
-            if self._post.supervisor:
-                os.kill(self._post.supervisor, publish.ACCEPTING)
+            if self._post.bell is not None:
+                self._post.bell.ring(bell.ACCEPTING)
 
     async def _follow_control(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from configparser import ConfigParser
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import pytest
 
 from gateway import supervisor
@@ -255,7 +256,8 @@ def test_the_unit_gives_the_drain_its_time_and_starts_what_exists() -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case of keys
     unit.read(ROOT / "deploy" / "tls-gateway.service")
     service = unit["Service"]
-    longest = Config.__struct_defaults__[2] + 2 * supervisor._KILL_AFTER
+    (drain,) = (each.default for each in msgspec.structs.fields(Config) if each.name == "drain_timeout")
+    longest = drain + 2 * supervisor._KILL_AFTER
     assert float(service["TimeoutStopSec"].removesuffix("s")) > longest
     for key in ("ExecStartPre", "ExecStart", "ExecReload"):
         program, name, option, file = service[key].split()

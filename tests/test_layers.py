@@ -32,7 +32,7 @@ LAYERS = [
     {"tls"},
     {"schedule", "refusals", "inquiries"},
     {"fetch", "store", "publish", "sockets", "commands"},
-    {"addresses", "service"},
+    {"addresses", "service", "bell", "privileges"},
     {"native"},
     {"config"},
     {"metrics", "log"},

@@ -93,6 +93,7 @@ class Desk:
         self.reloads = 0
         self.drains = 0
         self.bad_configuration = ""
+        self.checked = True
         self.operations = Operations(
             self.tables,
             self.store,
@@ -119,10 +120,11 @@ class Desk:
     def _drain(self) -> None:
         self.drains += 1
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> bool:
         if self.bad_configuration:
             raise GatewayError(self.bad_configuration)
         self.reloads += 1
+        return self.checked
 
     async def revoke(self, serial: str = "05", issuer: bytes = CA, reason: str = "keyCompromise") -> Answer:
         return await self.operations.handle(Revoke(issuer, serial, reason, "lost\n"), BY)
@@ -534,10 +536,13 @@ async def test_a_reload_begins_where_the_configuration_is_good_and_says_why_wher
 ) -> None:
     answer = await desk.operations.handle(Reload(), BY)
     assert (answer.ok, answer.lines) == (True, ("the configuration is good, and is being taken",))
+    desk.checked = False
+    answer = await desk.operations.handle(Reload(), BY)
+    assert answer.lines == ("asked for; the log tells what comes of it",)
     desk.bad_configuration = "gateway.toml: workers: expected a whole number"
     with pytest.raises(GatewayError, match="workers: expected"):
         await desk.operations.handle(Reload(), BY)
-    assert desk.reloads == 1
+    assert desk.reloads == 2
 
 
 async def test_a_drain_is_asked_for_by_somebody(desk: Desk, events: list[Any]) -> None:

@@ -27,6 +27,12 @@ Name = Annotated[
     str,
     msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 letters, digits, '_', '.' or '-'"),
 ]
+Account = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z", description="the name of a user or a group"
+    ),
+]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="a whole number of at least 1")]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
 Depth = Annotated[int, msgspec.Meta(ge=0, le=100, description="a whole number from 0 to 100")]
@@ -212,6 +218,8 @@ class Config(_Frozen, frozen=True):
     listeners: Annotated[tuple[Listener, ...], AtLeastOne]
     workers: Workers | Literal["auto"] = "auto"
     state_dir: Path = Path("/var/lib/tls-gateway")
+    user: Account | None = None
+    group: Account | None = None
     drain_timeout: Duration = Duration(30)
     reload_drain_timeout: Duration = Duration(86400)
     watch: bool = False

@@ -113,6 +113,8 @@ def _revocation_remarks(listener: Listener) -> Iterator[Finding]:
 def _violations(config: Config) -> Iterator[Finding]:
     yield from _names(config.listeners)
     yield from _binds(config.listeners)
+    if config.group is not None and config.user is None:
+        yield "group", "expected user, too: without it nobody becomes another"
     for i, listener in enumerate(config.listeners):
         for key, problem in _listener(listener):
             yield f"listeners[{i}].{key}", problem

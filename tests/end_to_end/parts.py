@@ -37,6 +37,7 @@ _PACKAGES = {
     "mosquitto_sub": "mosquitto-clients",
     "haproxy": "haproxy",
     "nginx": "nginx",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -133,7 +133,7 @@ def test_a_live_connection_goes_on_and_is_still_subject_to_revocation(
         ("workers = 2", "workers = 0", "workers: expected"),
         ("server.pem", "missing.pem", "missing.pem"),
         ('bind = ["', 'bind = ["192.0.2.1:1", "', "cannot listen on 192.0.2.1:1"),
-        ("/state", "/elsewhere", "cannot be changed by a reload"),
+        ("/state", "/elsewhere", "state_dir: cannot be changed by a reload"),
     ],
 )
 def test_a_bad_configuration_is_refused_whole_and_nothing_changes(

@@ -1,0 +1,57 @@
+"""Whom the processes that face the network become, once keys are read and ports are bound."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Identity(NamedTuple):
+    """A user of this machine, and the group that it is in first."""
+
+    user: str
+    uid: int
+    gid: int
+
+    def own(self, *paths: Path) -> None:
+        """Give it what is there already. Raises OSError."""
+        for path in paths:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def become(self) -> None:
+        """Give up being root, for good. Raises OSError."""
+        os.initgroups(self.user, self.gid)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+
+def identity(user: str | None, group: str | None) -> Identity | None:
+    """Whom `user` and `group` of the configuration mean; None: nobody else than we are.
+
+    Raises:
+        ConfigError: there is none of that name, or we are not root and cannot become another.
+    """
+    if user is None:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as exc:
+        raise ConfigError(f'user: expected a user of this machine, got "{user}"') from exc
+    gid = entry.pw_gid
+    if group is not None:
+        try:
+            gid = grp.getgrnam(group).gr_gid
+        except KeyError as exc:
+            raise ConfigError(f'group: expected a group of this machine, got "{group}"') from exc
+    if os.geteuid() == entry.pw_uid and os.getegid() == gid:
+        return None
+    if os.geteuid() != 0:
+        raise ConfigError(f'user: only root can become "{user}"; start as root, or leave it out')
+    return Identity(user, entry.pw_uid, gid)

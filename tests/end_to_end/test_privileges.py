@@ -1,0 +1,89 @@
+"""Started as root, the processes that face the network are another user's."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.end_to_end.clients import Echo, client, echoes
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, run, until
+from tests.end_to_end.test_processes import configure, has_ended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USER = "nobody"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where another user may go, which pytest's directories are not."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
+
+
+def who(pid: int) -> tuple[set[int], set[int]]:
+    """The user ids and group ids of a process: real, effective, saved, of the file system."""
+    status = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+    uids, gids = (
+        {int(number) for number in line.split()[1:]} for line in status if line.startswith(("Uid:", "Gid:"))
+    )
+    return uids, gids
+
+
+def test_all_but_the_supervisor_become_the_user_and_everything_works(
+    place: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    account = pwd.getpwnam(USER)
+    config, port = configure(place, ca, web, echo.port, extra=f'user = "{USER}"')
+    with Gateway(config, port) as gateway, client(port, ca) as held:
+        assert len(gateway.children()) == 3
+        for pid in gateway.children().values():
+            assert who(pid) == ({account.pw_uid}, {account.pw_gid})
+        assert (place / "state" / "crl").stat().st_uid == account.pw_uid
+        # Keys that root alone may read are read again by the supervisor.
+        ca.key("server").chmod(0o600)
+        answer = run(sys.executable, "-m", "gateway", "reload", "--state-dir", place / "state")
+        assert answer.stdout == "asked for; the log tells what comes of it\n"
+        gateway.wait_for(" reloaded ")
+        assert echoes(held)
+        ca.revoke("device")
+        ca.publish()
+        assert held.recv(1) == b""
+        children = gateway.children().values()
+        gateway.process.kill()
+        gateway.process.wait(TIMEOUT)
+        until(lambda: all(has_ended(pid) for pid in children), "nobody to be left")
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ('user = "no-such-user"', 'user: expected a user of this machine, got "no-such-user"'),
+        ('user = "nobody"\ngroup = "no-such-group"', "group: expected a group of this machine"),
+        ('group = "root"', "group"),
+    ],
+)
+def test_who_cannot_be_become_is_told_at_the_start(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo, extra: str, complaint: str
+) -> None:
+    config, _ = configure(tmp_path, ca, web, echo.port, extra=extra)
+    done = run(sys.executable, "-m", "gateway", "serve", "--config", config, check=False)
+    assert (done.returncode, complaint in done.stderr) == (1, True)

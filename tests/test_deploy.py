@@ -1,0 +1,92 @@
+"""What stands in deploy/ names what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.end_to_end.parts import program
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+DASHBOARD = DEPLOY / "grafana" / "tls-gateway.json"
+# Out of 100: systemd's own measure of what a unit leaves open.
+MOST_EXPOSED = 20
+
+
+def known_metrics() -> set[str]:
+    """Those of docs/admin.md, which a test holds against the code, with the series that each makes."""
+    names: set[str] = set()
+    for name, kind in re.findall(
+        r"^\| `(tls_gateway_\w+)` \| (\w+) \|", (ROOT / "docs/admin.md").read_text(), re.MULTILINE
+    ):
+        names.add(name)
+        if kind in ("histogram", "summary"):
+            names |= {
+                f"{name}_{suffix}"
+                for suffix in ("sum", "count", *(("bucket",) if kind == "histogram" else ()))
+            }
+    return names
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = msgspec.yaml.decode(ALERTS.read_bytes())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def queries() -> list[str]:
+    board = json.loads(DASHBOARD.read_text())
+    variables = [each["query"] for each in board["templating"]["list"]]
+    return [*variables, *(target["expr"] for panel in board["panels"] for target in panel["targets"])]
+
+
+@pytest.mark.parametrize("query", [*(rule["expr"] for rule in rules()), *queries()])
+def test_every_metric_that_is_asked_for_is_one_of_ours(query: str) -> None:
+    assert set(re.findall(r"\btls_gateway_\w+", query)) <= known_metrics()
+
+
+def test_the_names_are_taken_from_where_there_are_some() -> None:
+    assert len(known_metrics()) > 40
+    assert len(queries()) > 20
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_is_wrong_and_the_document_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"]
+    assert f"| `{rule['alert']}` |" in (ROOT / "docs/operations.md").read_text()
+
+
+def test_panels_of_the_dashboard_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+def test_the_unit_leaves_little_open() -> None:
+    done = subprocess.run(
+        [
+            program("systemd-analyze"), "security", "--offline=true", f"--threshold={MOST_EXPOSED}",
+            "--no-pager", DEPLOY / "tls-gateway.service",
+        ],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_copies_what_there_is_and_starts_what_exists() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert text.count("FROM ") == 2
+    assert text.index("USER tls-gateway") > text.rindex("FROM ")
+    assert json.loads(re.findall(r"^CMD (.*)$", text, re.MULTILINE)[0])[0] == "serve"
