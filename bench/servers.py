@@ -65,12 +65,14 @@ class Source:
     """Where a server that fetches its list does so, and where it keeps it.
 
     Without `url` that is the CRL's file; without `state` a new directory. One that is given is
-    made if need be and stays: the next server finds in it what this one has fetched.
+    made if need be and stays: the next server finds in it what this one has fetched. With
+    `responder` it demands the word of an OCSP responder besides.
     """
 
     url: str = ""
     refresh_interval: str = "15m"
     state: Path | None = None
+    responder: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _list_values(source: Source, crl: Path | None, directory: Path) -> dict[str,
         "crl": str(crl or ""),
         "crl_url": source.url or (crl.as_uri() if crl is not None else ""),
         "refresh_interval": source.refresh_interval,
+        "ocsp": f'ocsp = "require"\nocsp_responder_url = "{source.responder}"' if source.responder else "",
         "state": str(state),
     }
 

@@ -115,6 +115,7 @@ TARGETS: tuple[Target, ...] = (
     Target(Place(*_HANDSHAKE, _MILLION), Own(_NONE), 1.03),
     Target(Place(*_HANDSHAKE, _MILLION), Peer("haproxy"), 1 / 80),
     Target(Place(*_HANDSHAKE, _MILLION), Peer("envoy"), 1 / 60),
+    Target(Place("answers", "full handshake, OCSP", "list and OCSP"), Own("list alone"), 1.05),
     Target(_RESUMED, Peer("haproxy"), 0.65),
     Target(_RESUMED, Peer("envoy"), 1.20),
     Target(Place("echo", "64-byte round trip", "16 connections"), BestPeer(), 0.95),

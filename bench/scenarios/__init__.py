@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.scenarios.answers import Answers
 from bench.scenarios.echo import Bulk, Echo
 from bench.scenarios.floor import Floor
 from bench.scenarios.handshakes import Handshakes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SCENARIOS: tuple[Scenario, ...] = (
     Handshakes(),
     Resumed(),
+    Answers(),
     Floor(),
     Echo(),
     Bulk(),

@@ -294,6 +294,7 @@ def test_a_configuration_is_filled_and_has_the_lines_of_its_case_only(crl: bool,
         "crl_url": "file:///the-list",
         "refresh_interval": "1m",
         "state": "/s",
+        "ocsp": "",
     }
     for kind in everything().values():
         peers.fill(kind, tmp_path, values, crl=crl)
