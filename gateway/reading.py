@@ -59,7 +59,8 @@ def files(path: Path, config: Config) -> set[Path]:
     """The configuration file and those that it names, by whose change it would read otherwise."""
     found = {path, config.admin.token_file}
     for listener in config.listeners:
-        found |= {listener.client_ca, listener.stapling.issuer}
+        tls = listener.upstream_tls
+        found |= {listener.client_ca, listener.stapling.issuer, tls.ca, tls.cert, tls.key}
         for certificate in listener.certificates:
             found |= {certificate.cert, certificate.key}
     return {each for each in found if each is not None}
