@@ -16,18 +16,16 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway import der as encoding
 from gateway.errors import StapleError
 from gateway.extensions import has_nocheck
-from gateway.names import describe, issuer_id, issuer_name_der, one_line, printable_der, serial_hex
+from gateway.names import describe, issuer_id, issuer_name_der, one_line, serial_hex
 from gateway.revocation.policy import moment
-from gateway.signature import certificate_fault, find_fault
+from gateway.stapling.signer import find_signer, key_bits, seconds, sha1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from gateway.names import IssuerId
 
@@ -115,14 +113,14 @@ def verify_response(
     response = _parse(data)
     try:
         singles = _about(response, cert, issuer)
-        until, delegate = _check_signer(data, response, issuer, now)
+        until, delegate = find_signer(data, response, issuer, now)
         times = [_check_times(single, now) for single in singles]
         _check_extensions(response, nonce)
         _check_single_extensions(response.tbs_response_bytes)
         # Where it says two things of one certificate, the worse counts.
         worst = min(singles, key=lambda single: _WORST_FIRST.index(single.certificate_status))
         status, revoked_at, reason = _status(worst)
-        produced_at = _seconds(response.produced_at_utc)
+        produced_at = seconds(response.produced_at_utc)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise StapleError(f"not an OCSP response as RFC 6960 has it: {one_line(exc)}") from exc
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
@@ -187,9 +185,9 @@ def _about(
     response: ocsp.OCSPResponse, cert: x509.Certificate, issuer: x509.Certificate
 ) -> list[ocsp.OCSPSingleResponse]:
     """The answers about `cert`: CertID is hashes of issuer name and key, and the serial (section 4.1.1)."""
-    name, key = issuer_name_der(cert), _key_bits(issuer)
+    name, key = issuer_name_der(cert), key_bits(issuer)
     expected = {
-        "sha1": (_sha1(name), _sha1(key), cert.serial_number),
+        "sha1": (sha1(name), sha1(key), cert.serial_number),
         "sha256": (hashlib.sha256(name).digest(), hashlib.sha256(key).digest(), cert.serial_number),
     }
     others: list[str] = []
@@ -208,93 +206,10 @@ def _about(
     return singles
 
 
-def _check_signer(
-    data: bytes, response: ocsp.OCSPResponse, issuer: x509.Certificate, now: int
-) -> tuple[int, x509.Certificate | None]:
-    """Find who signed, and that they may: until when (seconds since 1970), and the delegate, if it is one."""
-    faults: list[str] = []
-    for signer in (issuer, *response.certificates):
-        if not _is_responder(response, signer):
-            continue
-        # The issuer itself needs no appointment (section 2.2).
-        delegate = None if signer == issuer else signer
-        fault = _delegate_fault(signer, issuer) if delegate else None
-        fault = fault or _validity_fault(signer, now) or _signature_fault(data, response, signer)
-        if fault is None:
-            return _seconds(signer.not_valid_after_utc), delegate
-        faults.append(fault)
-    if faults:
-        raise StapleError("; ".join(dict.fromkeys(faults)))
-    raise StapleError(
-        f"signed by {_responder(response)}, which is neither {describe(issuer)} "
-        "nor a responder that it appointed"
-    )
-
-
-def _is_responder(response: ocsp.OCSPResponse, signer: x509.Certificate) -> bool:
-    """ResponderID: byName or byKey, which is the SHA-1 of the key's bits (section 4.2.1)."""
-    if response.responder_name is not None:
-        return response.responder_name == signer.subject
-    return response.responder_key_hash == _sha1(_key_bits(signer))
-
-
-def _delegate_fault(signer: x509.Certificate, issuer: x509.Certificate) -> str | None:
-    """Why `signer` was not appointed by `issuer`; None when it was (section 4.2.2.2).
-
-    "The CA SHOULD issue the certificate [...] directly": a responder that another
-    CA of the same tree appointed could answer for certificates that are not its own.
-    """
-    who = f"the responder {describe(signer)}"
-    fault = _issue_fault(signer, issuer)
-    if fault is not None:
-        return f"{who} was not appointed by {describe(issuer)}: {fault}"
-    try:
-        usages = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usages = None
-    if usages is None or ExtendedKeyUsageOID.OCSP_SIGNING not in usages:
-        return f"{who} may not answer: its certificate has no extendedKeyUsage OCSPSigning"
-    for extension in signer.extensions:
-        if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
-            return f"{who} may not answer: its critical extension {extension.oid.dotted_string} is not known"
-    return None
-
-
-def _validity_fault(signer: x509.Certificate, now: int) -> str | None:
-    who = f"the responder {describe(signer)}"
-    if now < _seconds(signer.not_valid_before_utc):
-        return f"{who} may not answer yet: its certificate is not yet valid"
-    if now > _seconds(signer.not_valid_after_utc):
-        return f"{who} may not answer any more: its certificate has expired"
-    return None
-
-
-def _issue_fault(cert: x509.Certificate, issuer: x509.Certificate) -> str | None:
-    try:
-        if issuer_name_der(cert) != issuer_id(issuer).name and cert.issuer != issuer.subject:
-            return f"it was issued by {printable_der(issuer_name_der(cert))}"
-    except ValueError as exc:
-        return f"a name cannot be read: {one_line(exc)}"
-    return certificate_fault(cert, issuer)
-
-
-def _signature_fault(data: bytes, response: ocsp.OCSPResponse, signer: x509.Certificate) -> str | None:
-    # signatureAlgorithm stands right behind what is signed (section 4.2.1); the
-    # response is exact DER, so that these bytes are in it.
-    signed = response.tbs_response_bytes
-    algorithm = encoding.read(data, data.index(signed) + len(signed))
-    try:
-        key = signer.public_key()
-    except UnsupportedAlgorithm as exc:
-        return f"the key of {describe(signer)} cannot be used: {one_line(exc)}"
-    fault = find_fault(key, data[algorithm.at : algorithm.end], response.signature, signed)
-    return None if fault is None else f"{fault} with the key of {describe(signer)}"
-
-
 def _check_times(single: ocsp.OCSPSingleResponse, now: int) -> tuple[int, int]:
     """Give thisUpdate and nextUpdate (0 for none) of an answer that is fresh (section 4.2.2.1)."""
-    this_update = _seconds(single.this_update_utc)
-    next_update = _seconds(single.next_update_utc) if single.next_update_utc is not None else 0
+    this_update = seconds(single.this_update_utc)
+    next_update = seconds(single.next_update_utc) if single.next_update_utc is not None else 0
     if this_update > now + CLOCK_SKEW:
         raise StapleError(f"thisUpdate is {this_update - now} s in the future: whose clock is wrong?")
     if single.next_update_utc is not None and next_update < this_update:
@@ -313,7 +228,7 @@ def _status(single: ocsp.OCSPSingleResponse) -> tuple[CertStatus, int, str]:
             when, reason = single.revocation_time_utc, single.revocation_reason
             return (
                 "revoked",
-                0 if when is None else _seconds(when),
+                0 if when is None else seconds(when),
                 "unspecified" if reason is None else reason.value,
             )
         case ocsp.OCSPCertStatus.GOOD:
@@ -378,25 +293,3 @@ def _each(data: bytes, parent: encoding.Element) -> Iterator[encoding.Element]:
     while at < parent.end:
         yield encoding.read(data, at, parent.end)
         at = encoding.read(data, at, parent.end).end
-
-
-def _key_bits(cert: x509.Certificate) -> bytes:
-    """The content of subjectPublicKey without the octet that counts unused bits."""
-    info = issuer_id(cert).key
-    _, bits = encoding.children(info, encoding.read(info), 2)
-    return info[bits.content_at + 1 : bits.end]
-
-
-def _sha1(data: bytes) -> bytes:
-    # What RFC 6960 names things by; forging it gains nothing, the signature counts.
-    return hashlib.sha1(data, usedforsecurity=False).digest()
-
-
-def _responder(response: ocsp.OCSPResponse) -> str:
-    if response.responder_name is not None:
-        return printable_der(response.responder_name.public_bytes())
-    return f"the key {(response.responder_key_hash or b'').hex()}"
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
