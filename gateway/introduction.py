@@ -68,7 +68,9 @@ async def shake_hands(conn: Conn) -> Arrival:
         elif step is Step.WANT_WRITE:
             await trio.lowlevel.wait_writable(conn.fileno())
         else:
-            good = conn.verdict().kind in (VerdictKind.NONE, VerdictKind.GOOD)
+            verdict = conn.verdict()
+            # As csrc/front.c has it.
+            good = verdict.kind in (VerdictKind.NONE, VerdictKind.GOOD) and not verdict.open
             return Arrival(conn, step, step is Step.DONE and good, error)
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from gateway import session
 from gateway.introduction import trusts
 from gateway.metrics import Counter
-from gateway.native import Arrival, OnUnavailable, Step
+from gateway.native import AnswerStatus, Arrival, OnUnavailable, Step
 from gateway.proxy_protocol import Endpoint, encode_v1, encode_v1_local, encode_v2, encode_v2_local
 from tests.brokers import TIMEOUT, listening_broker
 from tests.proxy_protocol.test_encode import ID, PLAIN
@@ -125,6 +125,24 @@ async def test_a_revoked_client_is_refused_by_the_name_of_who_it_is(house: House
         with pytest.raises(ssl.SSLError, match=r"(?i)certificate.revoked"):
             hear_the_end(client)
     assert [(event["event"], event["peer"]) for event in events] == [("client refused", "203.0.113.9:4711")]
+
+
+@pytest.mark.parametrize("ocsp", ["require", "prefer"])
+async def test_a_responder_is_asked_about_it_like_about_any_other(tmp_path: Path, ocsp: str) -> None:
+    with listening_broker() as broker:
+        house = House(tmp_path, OnUnavailable.REJECT, broker, ocsp=ocsp)
+        house.publish()
+        house.door.trusted = LOOPBACK
+
+        async def good() -> None:
+            await trio.lowlevel.checkpoint()
+            house.answer(AnswerStatus.GOOD)
+
+        house.ask = good
+        with closing(await enter(house, encode_v1(CLIENT, HERE))) as client:
+            assert house.relays(client)
+        assert house.asked == [(house.gate.files[0].der, house.gate.ca.der)]
+        house.close()
 
 
 async def refused(house: House, said: bytes) -> None:
