@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -47,41 +48,82 @@ def ca(tmp_path: Path) -> OpensslCa:
     return authority
 
 
+class Place:
+    """A certificate that demands a staple of `responder`, and the configuration of a listener with it."""
+
+    def __init__(self, directory: Path, ca: OpensslCa) -> None:
+        self.ca = ca
+        self.responder = OcspResponder(ca)
+        settings = ca.directory / "openssl.cnf"
+        settings.write_text(settings.read_text() + STAPLED.format(url=self.responder.url))
+        self.issue()
+        self.port = free_port()
+        self.config = directory / "gateway.toml"
+        self.config.write_text(CONFIG.format(port=self.port))
+
+    def issue(self) -> str:
+        """Issue the server's certificate, or its successor; the serial."""
+        serial = self.ca.issue("server", "stapled")
+        self.ca.key("server").chmod(0o600)
+        chain = self.ca.cert("server").read_bytes() + self.ca.cert("ca").read_bytes()
+        (self.ca.directory / "chain.pem").write_bytes(chain)
+        return serial
+
+    def said(self) -> str:
+        """What a client sees."""
+        return s_client(self.port, self.ca, None, "-status")
+
+
+@pytest.fixture
+def place(tmp_path: Path, ca: OpensslCa) -> Place:
+    return Place(tmp_path, ca)
+
+
 def test_a_listener_that_requires_a_staple_waits_for_the_responder_that_its_certificate_names(
-    tmp_path: Path, ca: OpensslCa
+    place: Place,
 ) -> None:
-    responder = OcspResponder(ca)
-    settings = ca.directory / "openssl.cnf"
-    settings.write_text(settings.read_text() + STAPLED.format(url=responder.url))
-    ca.issue("server", "stapled")
-    ca.key("server").chmod(0o600)
-    (ca.directory / "chain.pem").write_bytes(ca.cert("server").read_bytes() + ca.cert("ca").read_bytes())
-    port = free_port()
-    config = tmp_path / "gateway.toml"
-    config.write_text(CONFIG.format(port=port))
     checked = subprocess.run(
-        [sys.executable, "-m", "gateway", "check", "--config", str(config)],
+        [sys.executable, "-m", "gateway", "check", "--config", str(place.config)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert checked.returncode == 0
     assert "no OCSP response is stored: the listener accepts nobody and clients refuse it" in checked.stderr
-    assert f"until {responder.url} answers" in checked.stderr
-    with Gateway(config, port) as gateway:
+    assert f"until {place.responder.url} answers" in checked.stderr
+    with Gateway(place.config, place.port) as gateway:
         gateway.wait_for("warning", "listener waits for staple", "listener=external")
         gateway.wait_for("warning", "must-staple without staple", "CN=server")
-        with socket.create_connection(("127.0.0.1", port)) as waiting:
+        with socket.create_connection(("127.0.0.1", place.port)) as waiting:
             # It is the kernel that has taken it: the gateway says nothing.
             waiting.sendall(b"not TLS")
-            with responder:
+            with place.responder:
                 gateway.wait_for("listener has its staple", "listener=external")
                 # An alert, or the end: now it is looked at.
                 waiting.recv(1)
-                said = s_client(port, ca, None, "-status")
+                said = place.said()
                 assert "OCSP Response Status: successful" in said
                 assert "Cert Status: good" in said
     # What is stored will do, without the responder.
-    with Gateway(config, port) as gateway:
-        assert "Cert Status: good" in s_client(port, ca, None, "-status")
+    with Gateway(place.config, place.port) as gateway:
+        assert "Cert Status: good" in place.said()
         assert not gateway.lines("listener waits for staple")
+
+
+def test_a_renewed_certificate_is_shown_once_it_has_its_staple_and_the_old_one_until_then(
+    place: Place,
+) -> None:
+    with place.responder, Gateway(place.config, place.port) as gateway:
+        gateway.wait_for("staple in force")
+        place.responder.__exit__()
+        serial = place.issue()
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for("listener waits for staple")
+        said = place.said()
+        assert f"Serial Number: {serial}" not in said
+        assert "Cert Status: good" in said
+        with place.responder:
+            gateway.wait_for(" reloaded ")
+            said = place.said()
+            assert f"Serial Number: {serial}" in said
+            assert "Cert Status: good" in said
