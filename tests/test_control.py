@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -280,6 +282,52 @@ async def test_a_worker_is_late_until_it_has_said_that_what_is_published_is_in_f
         await theirs.aclose()
         await wait_all_tasks_blocked()
         assert await office.control._late() == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_question_is_answered_once_it_is_settled_while_updates_go_on(office: Office) -> None:
+    ours, theirs = memory_stream_pair()
+    settled = trio.Event()
+
+    async def settle(question: publish.Question) -> None:
+        if question.number == 1:
+            await settled.wait()
+        await trio.lowlevel.checkpoint()
+
+    settler: Any = SimpleNamespace(settle=settle, responders=list, ask_anew=lambda _url: ["asked"])
+    office.control._settler = settler
+    stream: Any = ours
+    async with trio.open_nursery() as nursery:
+        office.control._nursery = nursery
+        nursery.start_soon(office.control._serve_worker, stream)
+        nursery.start_soon(office.control._tell_to_look)
+        async with aclosing(publish.receive(theirs, publish.FROM_CONTROL)) as told:
+            assert isinstance(await anext(told), Update)
+            for number in (1, 2):
+                await publish.send(theirs, publish.Question(number, "external", (b"leaf",)))
+            assert await anext(told) == publish.Answered((2,))
+            assert office.control._ask_anew(None) == ["asked"]
+            update = await anext(told)
+            assert isinstance(update, Update)
+            assert update.looks > 0
+            settled.set()
+            assert await anext(told) == publish.Answered((1,))
+        nursery.cancel_scope.cancel()
+
+
+async def test_revocations_in_one_moment_have_connections_looked_up_twice_at_most(
+    office: Office, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.control._tell_to_look)
+        told: list[Update] = []
+        monkeypatch.setattr(office.control, "_change", told.append)
+        for times in (2, 4):
+            for _ in range(10):
+                office.control._have_clients_looked_up()
+                await wait_all_tasks_blocked()
+            await trio.sleep(1)
+            assert len(told) == times
         nursery.cancel_scope.cancel()
 
 

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from gateway import status as status_module
+from gateway.admin.exposition import metrics
 from gateway.config.model import Address, Certificate, Config, Duration, Listener, Revocation, Stapling
 from gateway.metrics import Counters
 from gateway.names import fingerprint
+from gateway.revocation.ocsp import Responder
 from gateway.schedule import SourceState
 from gateway.status import BrokerStatus, Known, Moment, Observer, Status, lines
 from tests.authority import Authority
@@ -206,6 +208,26 @@ def test_the_text_says_what_an_operator_asks_first() -> None:
     assert "listener external 0.0.0.0:8883: 5 live of 100000; brokers: 127.0.0.1:1883 up" in text
     assert "list http://crl.example/ca.crl: in force, number 7, 12 entries, 1h old, until" in text
     assert "revoked by hand: 1; by the configuration: 0" in text
+
+
+def test_a_responder_is_told_with_what_it_said_last_and_without_its_password() -> None:
+    responder = Responder("http://user:secret@ocsp.example", answers=7)
+    for _ in range(5):
+        responder.failed(NOW, "http://ocsp.example: no\nroute", 0.0)
+    at = Moment(NOW, NOW - 10, begun=True, sources=[], issuers=[], local_revocations=0,
+                configured_revocations=0, responders=[responder])  # fmt: skip
+    found = observer().look(at)
+    told = "7 answers, 5 failures, given up for now, the last error: http://ocsp.example: no\\nroute"
+    assert f"responder http://ocsp.example: {told}" in lines(found)
+    assert "secret" not in "".join(lines(found))
+    [metric] = [one for one in metrics(found) if one.name == "tls_gateway_responder_given_up"]
+    assert [(one.labels, one.value) for one in metric.samples] == [({"url": "http://ocsp.example"}, 1)]
+
+
+def test_where_an_answer_is_required_a_missing_list_is_no_reason_not_to_be_ready() -> None:
+    for ocsp, ready in (("off", False), ("prefer", False), ("require", True)):
+        found = look(observer(ocsp=ocsp), of_list(left=None))
+        assert found.ready is ready
 
 
 def test_the_text_says_why_it_is_not_ready_and_what_failed() -> None:

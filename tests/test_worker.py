@@ -20,12 +20,12 @@ from gateway import worker as worker_module
 from gateway.config.model import Address, Certificate, Config, Listener
 from gateway.log import get_logger
 from gateway.metrics import Counters, gauge_index
-from gateway.native import Conn, Limits, Obstacle, Step
+from gateway.native import Conn, Due, Limits, Obstacle, Step
 from gateway.publish import Cover, Question, Update
 from gateway.worker import Post, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from trio.testing import MockClock
 
@@ -159,6 +159,33 @@ async def test_questions_that_are_open_are_asked_of_each_new_control_process_unt
                 follow.cancel()
             else:
                 await theirs.aclose()
+
+
+async def test_those_whose_answers_grow_old_are_asked_about_and_then_more_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doorman = Doorman(monkeypatch)
+    asked: list[bytes] = []
+    looked: list[int] = []
+
+    async def ask(chain: Sequence[bytes]) -> None:
+        asked.extend(chain)
+        await trio.lowlevel.checkpoint()
+
+    doorman._door.ask = ask
+    monkeypatch.setattr(doorman.worker._relay, "recheck", lambda: looked.append(len(asked)))
+    due = [Due(doorman.listener, bytes([number])) for number in range(3)]
+    await doorman.hear(monkeypatch, *due)
+    assert sorted(asked) == [b"\0", b"\1", b"\2"]
+    assert looked == [3]
+
+
+async def test_a_worker_that_asks_nobody_never_looks_by_itself(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    worker = Worker(post())
+    await worker._look_again()
+    assert trio.current_time() == 0
 
 
 async def test_whoever_has_to_be_looked_at_gets_a_task_at_its_own_door(
