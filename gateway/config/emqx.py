@@ -206,11 +206,7 @@ class _Listener:
                 self.table[key] = number(str(self.table[key]))
         proxy = self._take("proxy_protocol")
         if proxy is not None and self.reader.switch(proxy):
-            self.table["accept_proxy_protocol"] = ["0.0.0.0/0", "::/0"]
-            self.reader.warn(
-                proxy,
-                "whoever connects is believed, as in EMQX: name your load balancers in accept_proxy_protocol",
-            )
+            self.table["accept_proxy_protocol"] = ["0.0.0.0/0", "::/0"]  # as EMQX does
 
     def _verify(self) -> None:
         verify = self._take("verify")

@@ -88,8 +88,19 @@ def _listener_remarks(config: Config) -> Iterator[Finding]:
             yield f"listeners[{i}].ciphers", _WEAK.format(", ".join(weak))
         if listener.verify == "none" and listener.client_extended_key_usage:
             yield f"listeners[{i}].client_extended_key_usage", _NOBODY_ASKED
+        for key, remark in _upstream_remarks(listener):
+            yield f"listeners[{i}].{key}", remark
         for key, remark in _revocation_remarks(listener):
             yield f"listeners[{i}].revocation.{key}", remark
+
+
+def _upstream_remarks(listener: Listener) -> Iterator[Finding]:
+    if any(ipaddress.ip_network(network).prefixlen == 0 for network in listener.accept_proxy_protocol):
+        yield "accept_proxy_protocol", "whoever connects is believed: name your load balancers alone"
+    if listener.upstream_tls.enabled and not listener.upstream_tls.verify:
+        yield "upstream_tls.verify", "off: whoever is on the way to a broker may be that broker"
+    if listener.balance != "round-robin" and len(listener.upstreams) == 1:
+        yield "balance", f"{show(listener.balance)} has no effect: there is one broker"
 
 
 def _revocation_remarks(listener: Listener) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ class Checks:
         """Check for ever."""
         async with trio.open_nursery() as nursery:
             for listener in self._listeners:
-                for address in listener.upstreams:
+                for address in self._streaks[listener.name]:
                     nursery.start_soon(self._watch, listener, address)
 
     def standings(self) -> dict[str, dict[str, bool]]:

@@ -363,8 +363,8 @@ def test_all_keys_without_a_counterpart_are_named_in_one_warning(written: Callab
         (
             "listener.ssl.external.proxy_protocol = on",
             (
-                "listener.ssl.external.proxy_protocol (line 6): whoever connects is believed, as in EMQX: "
-                "name your load balancers in accept_proxy_protocol"
+                "listener.ssl.external.proxy_protocol (line 6): whoever connects is believed: "
+                "name your load balancers alone"
             ),
         ),
         (

@@ -632,3 +632,24 @@ def test_usages_of_certificates_that_nobody_asks_for_are_remarked_upon(
             "certificate is asked for"
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "remark"),
+    [
+        (
+            'accept_proxy_protocol = ["10.0.0.0/8", "::/0"]',
+            "accept_proxy_protocol: whoever connects is believed: name your load balancers alone",
+        ),
+        (
+            "upstream_tls = { enabled = true, verify = false }",
+            "upstream_tls.verify: off: whoever is on the way to a broker may be that broker",
+        ),
+        ('balance = "client"', 'balance: "client" has no effect: there is one broker'),
+    ],
+)
+def test_what_is_hardly_meant_towards_brokers_is_remarked_upon(
+    line: str, remark: str, written: Callable[[str], Path]
+) -> None:
+    found = load(written(changed('proxy_protocol = "off"', line))).warnings
+    assert found == [f"listeners[0].{remark}"]
