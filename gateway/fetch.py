@@ -35,6 +35,7 @@ from gateway.errors import FetchError, RefusedError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
+    from datetime import datetime
 
 MAX_REDIRECTS = 5
 
@@ -48,6 +49,7 @@ _SECOND = timedelta(seconds=1)
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.ASCII | re.IGNORECASE)
 # An ETag or a date that can be sent back: servers refuse longer ones, httpcore control characters.
 _VALIDATOR = re.compile(r"[\x20-\x7e\x80-\xff]{1,1000}", re.ASCII)
+_AGE = re.compile(r"\d{1,9}", re.ASCII)
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 
 
@@ -296,15 +298,15 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
 def _max_age(headers: httpx.Headers) -> int | None:
     """max-age, or else Expires, less the time that caches on the way have had it (RFC 9111, 4.2)."""
     directive = _MAX_AGE.search(headers.get("Cache-Control", ""))
-    age = headers.get("Age", "0")
-    try:
-        if directive:
-            lifetime = timedelta(seconds=int(directive[1]))
-        else:
-            lifetime = parsedate_to_datetime(headers["Expires"]) - parsedate_to_datetime(headers["Date"])
-    except (KeyError, ValueError, TypeError):
+    expires, date = _date(headers, "Expires"), _date(headers, "Date")
+    if directive:
+        lifetime = int(directive[1])
+    elif expires and date:
+        lifetime = (expires - date) // _SECOND
+    else:
         return None
-    return max(0, lifetime // _SECOND - (int(age) if age.isascii() and age.isdigit() else 0))
+    age = _AGE.fullmatch(headers.get("Age", ""))
+    return max(0, lifetime - (int(age[0]) if age else 0))
 
 
 def _usable(validator: str | None) -> str | None:
@@ -319,12 +321,18 @@ def _strong_last_modified(headers: httpx.Headers) -> str | None:
     used only where the server's own clock says that the second was over
     (RFC 9110, section 8.8.2.2).
     """
-    value = headers.get("Last-Modified")
+    then, now = _date(headers, "Last-Modified"), _date(headers, "Date")
+    return _usable(headers["Last-Modified"]) if then and now and now - then > _SECOND else None
+
+
+def _date(headers: httpx.Headers, name: str) -> datetime | None:
+    """What a header says, if it is a time at all (RFC 9110, section 5.6.7)."""
     try:
-        then, now = parsedate_to_datetime(value or ""), parsedate_to_datetime(headers.get("Date", ""))
-        return _usable(value) if now - then > _SECOND else None
-    except (ValueError, TypeError):
+        date = parsedate_to_datetime(headers.get(name, ""))
+    except (ValueError, OverflowError):
         return None
+    # One that does not tell its zone cannot be held against one that does.
+    return date if date.tzinfo else None
 
 
 async def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int) -> bytes:

@@ -11,13 +11,14 @@ import ssl
 import zlib
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import __version__
+from gateway import __version__, fetch
 from gateway.addresses import AddressPolicy, is_own_address
 from gateway.errors import FetchError, RefusedError
 from gateway.fetch import Fetched, Fetcher, NotModified, display_url, host_and_port
@@ -110,6 +111,10 @@ SENT = "Date: Thu, 01 Jan 2026 00:00:00 GMT"
         ((SENT, "Expires: Wed, 31 Dec 2025 00:00:00 GMT"), 0),
         ((SENT, "Expires: 0"), None),
         (("Expires: Thu, 01 Jan 2026 00:01:00 GMT",), None),
+        ((SENT, "Expires: Thu, 01 Jan 2026 00:01:00 -0000"), None),
+        ((SENT, "Expires: Thu, 01 Jan 2026 00:01:00 +9999999999999999"), None),
+        ((SENT, "Expires: Thu, 01 Jan 99999999999 00:01:00 GMT"), None),
+        (("Cache-Control: max-age=600", "Age: " + "9" * 5000), 600),
     ],
 )
 async def test_how_long_a_cache_may_hand_out_the_same_is_known(
@@ -119,6 +124,38 @@ async def test_how_long_a_cache_may_hand_out_the_same_is_known(
     answer = await get(f"{server.base}/")
     assert isinstance(answer, Fetched)
     assert answer.max_age == max_age
+
+
+_PIECES = [
+    "Thu,",
+    "01",
+    "Jan",
+    "2026",
+    "00:01:00",
+    "GMT",
+    "-0000",
+    "+9999",
+    "99999999999",
+    "00:00",
+    "max-age=",
+    "max-age=5",
+    "600",
+    "-1",
+    ",",
+    ":",
+]
+_VALUES = st.lists(st.sampled_from(_PIECES) | st.text(max_size=4), max_size=8).map(" ".join)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Cache-Control", "Age", "Expires", "Date", "Last-Modified"]), _VALUES)
+)
+def test_whatever_stands_in_the_headers_it_is_read_or_passed_over(values: dict[str, str]) -> None:
+    pairs = [(name.encode(), value.encode("latin-1", "replace")) for name, value in values.items()]
+    headers = httpx.Headers(pairs, encoding="latin-1")
+    max_age = fetch._max_age(headers)
+    assert max_age is None or max_age >= 0
+    assert fetch._strong_last_modified(headers) in (None, headers.get("Last-Modified"))
 
 
 @pytest.mark.parametrize(
