@@ -25,16 +25,12 @@ static int64_t places(const gw_admission *admission) {
 
 gw_grant gw_admission_grant(gw_admission *admission, int64_t now_us, int64_t handshaking) {
   int64_t interval = admission->limits.interval_us, quota = admission->limits.handshakes - handshaking;
-  if (interval > 0) {
-    admission->next_us = most(admission->next_us, now_us - SECOND_US);
-  }
+  if (interval > 0) admission->next_us = most(admission->next_us, now_us - SECOND_US);
   int64_t from = interval > 0 ? most(admission->next_us, admission->not_before_us) : admission->not_before_us;
   if (from > now_us || quota <= 0) {
     return (gw_grant){.pause_us = from > now_us ? from - now_us : LOOK_US};
   }
-  if (interval > 0) {
-    quota = least(quota, (now_us - admission->next_us) / interval + 1);
-  }
+  if (interval > 0) quota = least(quota, (now_us - admission->next_us) / interval + 1);
   int64_t left = places(admission);
   admission->full = left <= 0;
   return (gw_grant){.quota = (int)least(admission->full ? quota : least(quota, left), INT_MAX),
@@ -43,9 +39,7 @@ gw_grant gw_admission_grant(gw_admission *admission, int64_t now_us, int64_t han
 }
 
 void gw_admission_came(gw_admission *admission, int count) {
-  if (!admission->full) {
-    admission->next_us += count * admission->limits.interval_us;
-  }
+  if (!admission->full) admission->next_us += count * admission->limits.interval_us;
 }
 
 void gw_admission_exhausted(gw_admission *admission, int64_t now_us) {

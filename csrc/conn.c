@@ -59,9 +59,7 @@ static const char *reason_of(const gw_verdict *verdict, int code, int os_error) 
   }
   unsigned long queued = gw_openssl.ERR_peek_error();
   const char *reason = queued == 0 ? NULL : gw_openssl.ERR_reason_error_string(queued);
-  if (reason == NULL && code == GW_SSL_ERROR_SYSCALL && os_error != 0) {
-    reason = strerror(os_error);
-  }
+  if (reason == NULL && code == GW_SSL_ERROR_SYSCALL && os_error != 0) reason = strerror(os_error);
   return reason != NULL ? reason : "the peer closed the connection";
 }
 
@@ -143,9 +141,7 @@ void gw_conn_close(gw_conn *conn) {
   conn->ssl = NULL;
   /* Closing a socket with unread data sends a reset, which overtakes the alert or close_notify just sent: the client
    * would see "connection reset" and no reason. */
-  if (!conn->drained) {
-    (void)recv(conn->fd, last, sizeof last, MSG_DONTWAIT);
-  }
+  if (!conn->drained) (void)recv(conn->fd, last, sizeof last, MSG_DONTWAIT);
   (void)close(conn->fd);
   gw_count(gw_listener_rules(conn->verification.listener)->connections, 0, (uint64_t)-1);
 }

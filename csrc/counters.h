@@ -38,9 +38,7 @@ enum {
 
 /* gw_count adds |delta| to counter |which| of |page|; a NULL page counts nowhere. */
 static inline void gw_count(uint64_t *page, int which, uint64_t delta) {
-  if (page != 0) {
-    (void)__atomic_fetch_add(&page[which], delta, __ATOMIC_RELAXED);
-  }
+  if (page != 0) (void)__atomic_fetch_add(&page[which], delta, __ATOMIC_RELAXED);
 }
 
 #endif

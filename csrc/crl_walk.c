@@ -70,9 +70,7 @@ static int take_extension(gw_der *extensions, gw_crl_entry *entry, gw_error *err
   }
   /* DER leaves FALSE out, but it has only one meaning where a CA wrote it; anything but 00 and FF has not. */
   int critical = gw_der_take(&extension, BOOLEAN, &flag) ? only_octet(&flag) : 0x00;
-  if (critical != 0x00 && critical != 0xff) {
-    return wrong(&flag, error, "critical is neither TRUE nor FALSE");
-  }
+  if (critical != 0x00 && critical != 0xff) return wrong(&flag, error, "critical is neither TRUE nor FALSE");
   if (!gw_der_take(&extension, OCTET_STRING, &value) || gw_der_left(&extension) > 0) {
     return wrong(&extension, error, "the end of an Extension expected, behind one extnValue in DER");
   }

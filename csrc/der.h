@@ -28,9 +28,7 @@ static inline int gw_der_take(gw_der *from, uint8_t tag, gw_der *content) {
   if (length >= 0x80) {
     size_t octets = length & 0x7f;
     if (octets == 0 || octets > 4 || octets > from->end - at || bytes[at] == 0) return 0;
-    for (length = 0; octets > 0; octets--) {
-      length = length << 8 | bytes[at++];
-    }
+    for (length = 0; octets > 0; octets--) length = length << 8 | bytes[at++];
     if (length < 0x80) return 0;
   }
   if (length > from->end - at) return 0;

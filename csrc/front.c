@@ -95,9 +95,7 @@ static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriva
   arrival->result = result;
   arrival->leaf_der = NULL;
   arrival->clear = result == GW_HANDSHAKE_DONE && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
-  if (conn->awaited != 0) {
-    (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
-  }
+  if (conn->awaited != 0) (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   gw_list_remove(&conn->node);
   (void)__atomic_fetch_sub(&front->count, 1, __ATOMIC_RELAXED);
   return 1;
@@ -238,9 +236,7 @@ int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int 
   intake->accepted = intake->code = 0;
   pause_sockets(front, intake->quota == 0);
   int ready = epoll_wait(front->epoll, events, most < BATCH ? most : BATCH, 0);
-  for (int i = 0; i < ready; i++) {
-    ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
-  }
+  for (int i = 0; i < ready; i++) ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
   pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
   while (ended < most && !gw_list_empty(&front->conns) && gw_front_patience(front) == 0) {
     count(front, GW_COUNT_TIMED_OUT, 1);

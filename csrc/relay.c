@@ -22,9 +22,7 @@ static int start_thread(gw_relay *relay) {
   static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
   sigset_t blocked, before;
   (void)sigfillset(&blocked);
-  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-    (void)sigdelset(&blocked, faults[i]);
-  }
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) (void)sigdelset(&blocked, faults[i]);
   int error = pthread_sigmask(SIG_SETMASK, &blocked, &before);
   if (error == 0) {
     error = pthread_create(&relay->thread, NULL, gw_relay_run, relay);
@@ -61,9 +59,7 @@ static gw_relay *allocate(gw_world *world, const gw_relay_options *options) {
   gw_list_init(&relay->callers);
   gw_list_init(&relay->events);
   gw_list_init(&relay->doors);
-  for (int phase = 0; phase < GW_PHASES; phase++) {
-    gw_list_init(&relay->phases[phase].links);
-  }
+  for (int phase = 0; phase < GW_PHASES; phase++) gw_list_init(&relay->phases[phase].links);
   return relay;
 }
 
@@ -105,9 +101,7 @@ int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error) {
   int taken = gw_relay_queue(relay, conn, upstream, id, preface, preface_length, error);
-  if (taken) {
-    gw_signal_fd(relay->wake);
-  }
+  if (taken) gw_signal_fd(relay->wake);
   return taken;
 }
 
@@ -196,13 +190,9 @@ void gw_relay_free(gw_relay *relay) {
     gw_conn_free(arrival.conn);
     free(arrival.leaf_der);
   }
-  for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) {
-    gw_link_free(gw_link_of(node));
-  }
+  for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) gw_link_free(gw_link_of(node));
   gw_list_move(&relay->doors, &relay->opened);
-  for (gw_node *node; (node = take_first(relay, &relay->doors)) != NULL;) {
-    free(gw_door_of(node));
-  }
+  for (gw_node *node; (node = take_first(relay, &relay->doors)) != NULL;) free(gw_door_of(node));
   (void)close(relay->events_ready); /* one that could not be had is -1, and refused */
   (void)close(relay->wake);
   (void)close(relay->epoll);

@@ -123,9 +123,7 @@ void gw_link_gone(gw_link *link, int side, int error) {
   give_up(&link->flows[1 - side]);
   if (side == GW_CLIENT) {
     link->conn->established = 0; /* the SSL object may only be freed now */
-    if (link->flows[GW_IN].state == GW_FLOW_OPEN) {
-      link->flows[GW_IN].state = GW_FLOW_ENDING;
-    }
+    if (link->flows[GW_IN].state == GW_FLOW_OPEN) link->flows[GW_IN].state = GW_FLOW_ENDING;
   }
 }
 
@@ -190,9 +188,7 @@ static size_t read_client(gw_link *link, uint8_t *into) {
     result = gw_openssl.SSL_read(link->conn->ssl, into + got, (int)(GW_SCRATCH_SIZE - got));
     got += result > 0 ? (size_t)result : 0;
   } while (result == RECORD_MAX && GW_SCRATCH_SIZE - got >= RECORD_MAX);
-  if (result <= 0 && !tls_waits(link, result, &flow->source_wants)) {
-    source_ended(link, GW_IN);
-  }
+  if (result <= 0 && !tls_waits(link, result, &flow->source_wants)) source_ended(link, GW_IN);
   return got;
 }
 
@@ -233,17 +229,13 @@ static size_t read_broker(gw_link *link, uint8_t *into) {
     gw_link_gone(link, GW_BROKER, errno);
     result = 0;
   }
-  if (result == 0) {
-    source_ended(link, GW_OUT);
-  }
+  if (result == 0) source_ended(link, GW_OUT);
   return result > 0 ? (size_t)result : 0;
 }
 
 static size_t write_broker(gw_link *link, const uint8_t *bytes, size_t length) {
   ssize_t result = send(link->upstream, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (result < 0 && errno != EAGAIN && errno != EINTR) {
-    gw_link_gone(link, GW_BROKER, errno);
-  }
+  if (result < 0 && errno != EAGAIN && errno != EINTR) gw_link_gone(link, GW_BROKER, errno);
   return result > 0 ? (size_t)result : 0;
 }
 
@@ -278,23 +270,17 @@ static void deliver(gw_link *link, int number, uint8_t *bytes, size_t length) {
 uint32_t gw_link_wants(const gw_link *link, int flow, int side) {
   const gw_flow *one = &link->flows[flow];
   if (link->phase == GW_CONNECTING) return side == GW_BROKER && flow == GW_IN ? EPOLLOUT : 0;
-  if (side == flow) {
-    return one->state == GW_FLOW_OPEN && one->pending == NULL ? one->source_wants : 0;
-  }
+  if (side == flow) return one->state == GW_FLOW_OPEN && one->pending == NULL ? one->source_wants : 0;
   return one->pending != NULL || one->state == GW_FLOW_ENDING ? one->sink_wants : 0;
 }
 
 void gw_link_pump(gw_link *link, int number, uint8_t *scratch) {
   gw_flow *flow = &link->flows[number];
-  if (flow->pending != NULL) {
-    deliver(link, number, flow->pending + flow->at, flow->length - flow->at);
-  }
+  if (flow->pending != NULL) deliver(link, number, flow->pending + flow->at, flow->length - flow->at);
   if (flow->state == GW_FLOW_OPEN && flow->pending == NULL) {
     size_t length = number == GW_IN ? read_client(link, scratch) : read_broker(link, scratch);
     flow->bytes += length;
-    if (length > 0 && flow->state != GW_FLOW_DONE) {
-      deliver(link, number, scratch, length);
-    }
+    if (length > 0 && flow->state != GW_FLOW_DONE) deliver(link, number, scratch, length);
   }
   if (flow->state == GW_FLOW_ENDING && flow->pending == NULL) {
     flow->state = number == GW_IN ? tell_broker(link) : tell_client(link);
@@ -302,9 +288,7 @@ void gw_link_pump(gw_link *link, int number, uint8_t *scratch) {
 }
 
 void gw_link_close(gw_link *link, uint8_t *scratch) {
-  if (link->end != GW_END_BROKER_REFUSED) {
-    gw_conn_close(link->conn);
-  }
+  if (link->end != GW_END_BROKER_REFUSED) gw_conn_close(link->conn);
   /* Closing a socket with unread bytes resets the connection, which may destroy
    * what was just sent; so what is there is read first, once. */
   if (!link->drained) {

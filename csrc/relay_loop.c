@@ -148,12 +148,8 @@ static int arm(gw_relay *relay, gw_link *link, int number) {
   gw_side *side = &link->sides[number];
   uint32_t wanted = gw_link_wants(link, GW_IN, number) | gw_link_wants(link, GW_OUT, number);
   side->finished |= link->flows[number].state != GW_FLOW_OPEN;
-  if ((wanted & EPOLLIN) == 0 && !side->finished) {
-    wanted |= EPOLLRDHUP;
-  }
-  if (number == GW_BROKER && (wanted & EPOLLIN) != 0) {
-    wanted |= EPOLLRDHUP | EPOLLET;
-  }
+  if ((wanted & EPOLLIN) == 0 && !side->finished) wanted |= EPOLLRDHUP;
+  if (number == GW_BROKER && (wanted & EPOLLIN) != 0) wanted |= EPOLLRDHUP | EPOLLET;
   if (wanted != side->armed && !watch(relay, link, number, side->polled ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, wanted)) {
     gw_link_gone(link, number, errno);
     return 0;
@@ -169,9 +165,7 @@ static void settle(gw_relay *relay, gw_link *link) {
     return;
   }
   int half_closed = link->sides[GW_CLIENT].finished || link->sides[GW_BROKER].finished;
-  if (half_closed && (link->moved || link->phase == GW_OPEN)) {
-    enter(relay, link, GW_LINGERING);
-  }
+  if (half_closed && (link->moved || link->phase == GW_OPEN)) enter(relay, link, GW_LINGERING);
   link->moved = 0;
 }
 
@@ -191,9 +185,7 @@ static void pump(gw_relay *relay, gw_link *link, int flow) {
 /* begin begins to relay, once the broker is |connected|. The client's first bytes have often arrived already. */
 static void begin(gw_relay *relay, gw_link *link, int connected) {
   enter(relay, link, connected ? GW_OPEN : GW_CONNECTING);
-  if (connected) {
-    pump(relay, link, GW_IN);
-  }
+  if (connected) pump(relay, link, GW_IN);
   settle(relay, link);
 }
 
@@ -215,9 +207,7 @@ static void try(gw_relay *relay, gw_link *link, int number, uint32_t events) {
   side->finished |= !tried && finished;
   if (!tried && hung) {
     (void)watch(relay, link, number, EPOLL_CTL_DEL, 0);
-    if (link->flows[number].state != GW_FLOW_OPEN) {
-      gw_link_gone(link, number, ECONNRESET);
-    }
+    if (link->flows[number].state != GW_FLOW_OPEN) gw_link_gone(link, number, ECONNRESET);
   }
   settle(relay, link);
 }
@@ -255,9 +245,7 @@ static void leave(gw_relay *relay, const gw_arrival *arrival) {
 static int revoked_now(gw_relay *relay, gw_link *link, const gw_snapshot *snapshot, int64_t now) {
   gw_verification *known = &link->conn->verification;
   gw_verdict verdict = {.verdict = GW_VERDICT_NONE};
-  if (known->chain != NULL) {
-    (void)gw_chain_judge(known->listener, snapshot, known->chain, now, &verdict);
-  }
+  if (known->chain != NULL) (void)gw_chain_judge(known->listener, snapshot, known->chain, now, &verdict);
   if (verdict.verdict == GW_VERDICT_REVOKED) {
     known->verdict = verdict;
   } else if (verdict.ask != GW_ASK_NOTHING && relay->asks > 0) {
@@ -301,9 +289,7 @@ static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
   gw_intake intake = {.quota = grant.quota, .turn_away = grant.turn_away};
   int ended = gw_front_step(door->front, &intake, arrivals, ARRIVALS);
   gw_admission_came(&door->admission, intake.accepted);
-  for (int i = 0; i < ended; i++) {
-    leave(relay, &arrivals[i]);
-  }
+  for (int i = 0; i < ended; i++) leave(relay, &arrivals[i]);
   if (door->admission.full && !was_full) {
     leave(relay, &(gw_arrival){.listener = listener, .result = GW_DOOR_FULL});
   }
@@ -319,9 +305,7 @@ static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
 /* step_all lets those take a step whose time has come. */
 static void step_all(gw_relay *relay, int64_t now_us) {
   for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    if (gw_door_of(node)->due_us <= now_us) {
-      step(relay, gw_door_of(node), now_us);
-    }
+    if (gw_door_of(node)->due_us <= now_us) step(relay, gw_door_of(node), now_us);
   }
 }
 
@@ -367,9 +351,7 @@ static void publish(gw_relay *relay) {
     }
     gw_link_free(link);
   }
-  if (told) {
-    gw_signal_fd(relay->events_ready);
-  }
+  if (told) gw_signal_fd(relay->events_ready);
 }
 
 /* obey does what other threads and the fronts asked for. Returns 1 when that is to stop. */
@@ -422,9 +404,7 @@ void *gw_relay_run(void *argument) {
     if (count < 0 && errno != EINTR) {
       abort(); /* the epoll set is not one any more: something closed it */
     }
-    for (int i = 0; i < count; i++) {
-      notice(relay, &batch[i]);
-    }
+    for (int i = 0; i < count; i++) notice(relay, &batch[i]);
     step_all(relay, gw_now_us());
     stopped = obey(relay);
     end_due(relay, gw_now_us());

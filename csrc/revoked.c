@@ -60,9 +60,7 @@ gw_table *gw_table_open(int fd, int deep, gw_error *error) {
 }
 
 void gw_table_up_ref(gw_table *table) {
-  if (table != NULL) {
-    atomic_fetch_add_explicit(&table->references, 1, memory_order_relaxed);
-  }
+  if (table != NULL) atomic_fetch_add_explicit(&table->references, 1, memory_order_relaxed);
 }
 
 void gw_table_free(gw_table *table) {

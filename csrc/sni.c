@@ -20,9 +20,7 @@ void *gw_sni_find(const gw_sni *sni, const char *host) {
   for (size_t i = 0; i <= length; i++) {
     name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]); /* not tolower: no locale here */
   }
-  if (name[length - 1] == '.') {
-    name[length - 1] = '\0';
-  }
+  if (name[length - 1] == '.') name[length - 1] = '\0';
   const gw_sni_name *found = look_up(sni, name);
   char *rest = strchr(name, '.');
   if (found == NULL && rest != NULL && rest > name) {

@@ -46,9 +46,7 @@ void gw_staple_set(gw_staple *staple, const uint8_t *der, int length, int64_t ex
 static int on_status(SSL *ssl, void *argument) {
   gw_staple *staple = argument;
   const X509 *chosen = gw_openssl.SSL_get_certificate(ssl);
-  while (staple != NULL && staple->x509 != chosen) {
-    staple = staple->next;
-  }
+  while (staple != NULL && staple->x509 != chosen) staple = staple->next;
   if (staple == NULL) return GW_SSL_TLSEXT_ERR_NOACK;
   unsigned char *copy = NULL;
   int given = 0;

@@ -49,9 +49,7 @@ static int fill(gw_table_image *image, const uint8_t *entries, size_t length, gw
     int first = made || record->facts == 0; /* what was made is not read: it is on its way to memory */
     image->header.count += (uint64_t)first;
     int alike = first || removes(facts) == removes(record->facts);
-    if (first || (alike ? facts < record->facts : removes(record->facts))) {
-      record->facts = facts;
-    }
+    if (first || (alike ? facts < record->facts : removes(record->facts))) record->facts = facts;
   }
   return position == length;
 }

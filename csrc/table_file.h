@@ -77,9 +77,7 @@ static inline uint64_t gw_table_digest(const uint8_t *octets, size_t length, uin
     if (length - at >= sizeof word) {
       memcpy(&word, octets + at, sizeof word);
     } else {
-      for (size_t i = at; i < length; i++) {
-        word = word << 8 | octets[i];
-      }
+      for (size_t i = at; i < length; i++) word = word << 8 | octets[i];
     }
     unsigned __int128 product = (unsigned __int128)(sum ^ word) * UINT64_C(0xd1342543de82ef95);
     sum = (uint64_t)product ^ (uint64_t)(product >> 64);

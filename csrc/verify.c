@@ -96,9 +96,7 @@ gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
 
 void gw_listener_free(gw_listener *listener) {
   if (listener == NULL) return;
-  for (int i = 0; i < listener->count; i++) {
-    free(listener->authorities[i].der);
-  }
+  for (int i = 0; i < listener->count; i++) free(listener->authorities[i].der);
   free(listener);
 }
 
@@ -413,9 +411,7 @@ static int on_verify(int ok, X509_STORE_CTX *ctx) {
     gw_snapshot_free(snapshot);
     gw_verdict_settle(listener, verdict);
   }
-  if (!verdict->let_in) {
-    gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);
-  }
+  if (!verdict->let_in) gw_openssl.X509_STORE_CTX_set_error(ctx, verdict->error_code);
   return verdict->let_in;
 }
 

@@ -47,9 +47,7 @@ static const uint8_t *copy(uint8_t **room, const uint8_t *octets, size_t length)
 
 static gw_snapshot *new_snapshot(const gw_cover *covers, size_t count) {
   size_t octets = 0;
-  for (size_t i = 0; i < count; i++) {
-    octets += covers[i].issuer.name_length + covers[i].issuer.key_length;
-  }
+  for (size_t i = 0; i < count; i++) octets += covers[i].issuer.name_length + covers[i].issuer.key_length;
   gw_snapshot *snapshot = malloc(sizeof *snapshot + count * sizeof *covers + octets);
   if (snapshot == NULL) return NULL;
   atomic_init(&snapshot->references, 1);
@@ -63,9 +61,7 @@ static gw_snapshot *new_snapshot(const gw_cover *covers, size_t count) {
     gw_table_up_ref(cover->table);
     gw_table_up_ref(cover->delta);
   }
-  if (count > 0) {
-    qsort(snapshot->covers, count, sizeof *covers, compare_covers);
-  }
+  if (count > 0) qsort(snapshot->covers, count, sizeof *covers, compare_covers);
   return snapshot;
 }
 
@@ -134,9 +130,7 @@ const gw_cover *gw_snapshot_covers(const gw_snapshot *snapshot, const gw_issuer 
       high = middle;
     }
   }
-  while (high < snapshot->count && compare_places(&snapshot->covers[high], issuer, point) == 0) {
-    high++;
-  }
+  while (high < snapshot->count && compare_places(&snapshot->covers[high], issuer, point) == 0) high++;
   *count = high - low;
   return &snapshot->covers[low];
 }
