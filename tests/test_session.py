@@ -8,6 +8,7 @@ import ssl
 import struct
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +25,10 @@ from gateway.log import get_logger
 from gateway.metrics import Counter
 from gateway.names import issuer_id
 from gateway.native import FOREVER, Answer, Answers, AnswerStatus, Arrival, Due, End, OnUnavailable, Step
+from gateway.proxy_protocol import Endpoint
 from gateway.upstream import Upstream
-from gateway.upstream.client import Version, known_by_nothing, preface
+from gateway.upstream import client as upstream_client
+from gateway.upstream.client import Version, known_by, known_by_nothing, preface
 from tests.authority import NOW
 from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
@@ -273,6 +276,22 @@ async def test_a_handshake_that_took_too_long_is_told_with_its_limit(house: Hous
         }
     ]
     assert (house.connections, house.counted(Counter.HANDSHAKING)) == (0, 0)
+
+
+# Which broker it is.
+
+
+async def test_a_client_is_known_by_its_subject(house: House) -> None:
+    arrival, client = house.arrive()
+    with closing(client):
+        assert known_by(arrival.conn) == house.gate.files[0].cert.subject.public_bytes()
+        arrival.conn.close()
+
+
+def test_a_client_without_a_certificate_is_known_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_client, "examine", lambda _conn: SimpleNamespace(leaf=b""))
+    conn: Any = SimpleNamespace(endpoints=lambda: (Endpoint(bytes([192, 0, 2, 1]), 7), None))
+    assert known_by(conn) == bytes([192, 0, 2, 1])
 
 
 # What the broker is told.

@@ -64,13 +64,11 @@ def by_client(identity: bytes, names: Sequence[bytes], shares: Sequence[float]) 
     return sorted(weights, key=weights.__getitem__, reverse=True)
 
 
-def identity(certificate: bytes, host: bytes) -> bytes:
-    """What a client is known by: a subject outlives the renewal of its certificate (DER).
+def identity(certificate: bytes) -> bytes:
+    """What a client is known by: its subject, which outlives the renewal of its certificate (DER).
 
-    Without a subject it is the subjectAltName, without a certificate `host`, its address.
+    Without a subject it is the subjectAltName, and without either the certificate.
     """
-    if not certificate:
-        return host
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         subject = parsed.subject
@@ -78,7 +76,12 @@ def identity(certificate: bytes, host: bytes) -> bytes:
             return subject.public_bytes()
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return names.public_bytes()
-    except (ValueError, x509.ExtensionNotFound):
+    except (
+        ValueError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
         return certificate
 
 

@@ -46,9 +46,12 @@ def preface_of_our_own(version: Version) -> bytes:
 
 
 def known_by(conn: Conn) -> bytes:
-    """What a client that has come in is known by (`balance.identity`)."""
+    """What a client that has come in is known by: `balance.identity`, without a certificate its address."""
+    leaf = examine(conn).leaf
+    if leaf:
+        return identity(leaf)
     client, _gateway = conn.endpoints()
-    return identity(examine(conn).leaf, client.address if client else b"")
+    return client.address if client else b""
 
 
 def known_by_nothing(_conn: Conn) -> bytes:
