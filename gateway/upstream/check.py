@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from gateway.config.model import Address, Listener
     from gateway.upstream.tunnel import BrokerTls
 
+# Seconds between checks while a broker may have died or come back.
+_IN_DOUBT = 1.0
+
 
 @dataclass
 class Streak:
@@ -34,6 +37,11 @@ class Streak:
     fall: int
     up: bool = True
     _against: int = 0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last check said otherwise, and there have not been enough of them."""
+        return self._against > 0
 
     def heard(self, *, good: bool) -> bool:
         """A check is over; whether that makes a difference."""
@@ -91,12 +99,13 @@ class Checks:
         ]
 
     async def _watch(self, listener: Listener, address: Address) -> None:
-        sources = Sources(listener.source_addresses)
+        sources, streak = Sources(listener.source_addresses), self._streaks[listener.name][address]
         while True:
             error = await _fault(listener, address, sources, self._tls.get(listener.name))
-            if self._streaks[listener.name][address].heard(good=error is None):
+            if streak.heard(good=error is None):
                 self._tell(listener, address, error)
-            await trio.sleep(listener.health_check.interval)
+            interval = listener.health_check.interval
+            await trio.sleep(min(interval, _IN_DOUBT) if streak.in_doubt else interval)
 
     def _tell(self, listener: Listener, address: Address, error: str | None) -> None:
         log = self._log.bind(listener=listener.name)
