@@ -17,6 +17,7 @@ from gateway import supervisor
 from gateway.cli import main
 from gateway.config.load import load
 from gateway.config.model import Config
+from gateway.revocation import policy
 from tests.test_layers import PACKAGE, ROOT, SOURCES
 
 if TYPE_CHECKING:
@@ -249,6 +250,23 @@ def test_the_list_of_log_events_is_complete() -> None:
     documented = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
     assert len(documented) == len(set(documented))
     assert set(documented) == logged()
+
+
+def test_troubleshooting_has_every_reason_that_a_refusal_can_have() -> None:
+    source = ast.parse((PACKAGE / "revocation" / "policy.py").read_text())
+    (decides,) = (
+        node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "_reason"
+    )
+    own = {
+        node.value
+        for node in ast.walk(decides)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    section = (
+        TEXTS["docs/troubleshooting.md"].partition("\n## A client is refused\n")[2].partition("\n## ")[0]
+    )
+    documented = re.findall(r"^\| `([a-z_]+)` \|", section, re.MULTILINE)
+    assert sorted(documented) == sorted({*policy._REASONS.values(), *own})
 
 
 def test_the_unit_gives_the_drain_its_time_and_starts_what_exists() -> None:
