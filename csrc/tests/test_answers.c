@@ -172,15 +172,17 @@ static void close_stage(stage *on) {
   free(on->answers);
 }
 
-static void answer(stage *on, int status, int64_t due) {
+static void answer_for(stage *on, const identity *by, const char *serial, int status, int64_t due) {
   unsigned char *name = NULL, *key = NULL;
-  size_t name_length = (size_t)i2d_X509_NAME(X509_get_subject_name(on->root.certificate), &name);
-  size_t key_length = (size_t)i2d_PUBKEY(on->root.key, &key);
+  size_t name_length = (size_t)i2d_X509_NAME(X509_get_subject_name(by->certificate), &name);
+  size_t key_length = (size_t)i2d_PUBKEY(by->key, &key);
   gw_issuer issuer = {name, name_length, key, key_length};
-  put(on->answers, &issuer, "\x10", 0, status, NOW + 10, due);
+  put(on->answers, &issuer, serial, serial[0] % GW_ANSWERS_IN_BUCKET, status, NOW + 10, due);
   OPENSSL_free(name);
   OPENSSL_free(key);
 }
+
+static void answer(stage *on, int status, int64_t due) { answer_for(on, &on->root, "\x10", status, due); }
 
 static gw_verdict judge(stage *on) {
   gw_snapshot *snapshot = gw_world_snapshot(on->world);
@@ -258,6 +260,33 @@ static void a_request_in_vain_leaves_it_to_the_lists_or_to_nobody(void) {
   }
 }
 
+static void of_a_chain_the_worst_certificate_decides_and_each_is_asked_about(void) {
+  stage on;
+  open_stage(&on, 1);
+  identity middle = identity_make("middle", "02", &on.root, 1), client = identity_make("client", "11", &middle, 0);
+  X509 *certificates[] = {on.root.certificate, middle.certificate, client.certificate};
+  gw_verification verified = {.listener = on.listener};
+  for (int i = 0; i < 3; i++) {
+    CHECK(gw_chain_extend(&verified, certificates[i], 2 - i));
+  }
+  gw_chain_free(on.chain);
+  on.chain = verified.chain;
+  gw_verdict verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_NO_ANSWER && verdict.depth == 0 && gw_verdict_open(&verdict));
+  answer_for(&on, &middle, "\x11", GW_ANSWER_GOOD, NOW); /* due, but the CA's is missing */
+  verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_NO_ANSWER && verdict.depth == 1 && gw_verdict_open(&verdict));
+  answer_for(&on, &on.root, "\x02", GW_ANSWER_GOOD, NOW + 10);
+  verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_GOOD && verdict.ask == GW_ASK_LATER);
+  answer_for(&on, &on.root, "\x02", GW_ANSWER_REVOKED, NOW + 10);
+  verdict = judge(&on);
+  CHECK(verdict.verdict == GW_VERDICT_REVOKED && verdict.depth == 1 && !gw_verdict_open(&verdict));
+  close_stage(&on);
+  identity_free(&client);
+  identity_free(&middle);
+}
+
 int main(void) {
   use_system_openssl();
   RUN(an_answer_is_found_in_any_slot_of_its_bucket);
@@ -269,5 +298,6 @@ int main(void) {
   RUN(good_is_good_without_a_list_and_is_asked_for_again_in_time);
   RUN(either_may_revoke);
   RUN(a_request_in_vain_leaves_it_to_the_lists_or_to_nobody);
+  RUN(of_a_chain_the_worst_certificate_decides_and_each_is_asked_about);
   return 0;
 }

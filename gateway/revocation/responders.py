@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from gateway.errors import FetchError, GatewayError, StapleError
+from gateway.errors import FetchError, GatewayError
 from gateway.names import issuer_id
 from gateway.native import AnswerStatus
 from gateway.revocation import ocsp
@@ -194,7 +194,7 @@ class Responders:
             if responder.failed(self._now(), str(exc), self._chance()):
                 self._observer.given_up(responder)
             return ocsp.in_vain(before, responder.worth_asking_at(self._now()))
-        except StapleError as exc:
+        except GatewayError as exc:
             responder.answered_in_vain(str(exc))
             self._observer.useless(subject, exc)
             return ocsp.in_vain(before, ocsp.in_vain_until(self._now()))

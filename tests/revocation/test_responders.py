@@ -11,7 +11,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from trio.testing import wait_all_tasks_blocked
 
-from gateway.errors import FetchError
+from gateway.errors import FetchError, TableError
 from gateway.fetch import Fetched
 from gateway.names import issuer_id
 from gateway.native import FOREVER, Answer, Answers, AnswerStatus
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from gateway.errors import GatewayError
+    from gateway.names import IssuerId
     from gateway.revocation.ocsp import Responder
 
 URL, OTHER = "http://ocsp.example", "http://other.example"
@@ -34,6 +35,7 @@ TIMEOUT = 2.0
 CA = Authority.root("Fleet CA")
 ISSUER = issuer_id(CA.cert)
 KEY = make_key()
+UNREADABLE = 77
 
 GOOD, REVOKED, UNKNOWN = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED, ocsp.OCSPCertStatus.UNKNOWN
 
@@ -107,10 +109,15 @@ class Office:
             self._ask,
             self.answers,
             self.told,
-            revoked=lambda delegate, _issuer: delegate in self.revoked,
+            revoked=self._is_revoked,
             now=self.now,
             chance=lambda: 0.0,
         )
+
+    def _is_revoked(self, delegate: x509.Certificate, _issuer: IssuerId) -> bool:
+        if delegate.serial_number == UNREADABLE:
+            raise TableError("certificate cannot be looked up")
+        return delegate in self.revoked
 
     @staticmethod
     def now() -> float:
@@ -322,7 +329,11 @@ async def test_of_too_many_responders_one_that_is_idle_is_forgotten(
 async def test_a_delegate_that_a_list_revokes_is_not_believed(
     office: Office, autojump_clock: MockClock
 ) -> None:
-    delegate = CA.issue("responder", usages=(ExtendedKeyUsageOID.OCSP_SIGNING,))
+    delegates = [
+        CA.issue("responder", serial=serial, usages=(ExtendedKeyUsageOID.OCSP_SIGNING,))
+        for serial in (1, UNREADABLE)
+    ]
+    delegate = delegates.pop(0)
 
     async def delegated(serial: int) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -332,5 +343,8 @@ async def test_a_delegate_that_a_list_revokes_is_not_believed(
     await office.settle(7)
     office.revoked = [delegate.cert]
     await office.settle(8)
-    assert (office.status(7), office.status(8)) == (AnswerStatus.GOOD, AnswerStatus.NONE)
-    assert [kind for kind, _ in office.told.events] == ["useless"]
+    [delegate] = delegates
+    await office.settle(9)
+    statuses = [office.status(serial) for serial in (7, 8, 9)]
+    assert statuses == [AnswerStatus.GOOD, AnswerStatus.NONE, AnswerStatus.NONE]
+    assert [kind for kind, _ in office.told.events] == ["useless"] * 2
