@@ -158,6 +158,7 @@ class Stage:
                 self._source("http://ocsp.example/", 0.44, 7 * DAY, None, None, kind="staple",
                              subject="CN=mqtt.example", serial="0A31C0DE"),
             ),
+            responders=(),
             issuers=("CN=Partner CA", FLEET),
             local_revocations=1,
         )  # fmt: skip

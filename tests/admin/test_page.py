@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 
 from gateway.commands import Refresh, Reload, Revoke, Unrevoke
 from gateway.publish import Refusal
-from gateway.status import BrokerStatus, CertificateStatus, ListenerStatus
+from gateway.status import BrokerStatus, CertificateStatus, ListenerStatus, ResponderStatus
 from tests.admin.browser import Browser, chromium
 from tests.admin.stage import FLEET, TOKEN, Stage, name, served
 from tests.statuses import a_source
@@ -107,6 +107,17 @@ def test_the_charts_are_drawn_and_told_to_who_does_not_see_them(page: Browser) -
         )
         assert ink > 500
         assert "over the last hour: now " in (page.one(f"#{chart}").get_attribute("aria-label") or "")
+
+
+def test_responders_are_shown_where_any_are_asked_about_clients(page: Browser, stage: Stage) -> None:
+    assert not page.one("#responders-card").is_displayed()
+    one = ResponderStatus("http://ocsp.example/", 90, 10, 9, given_up=True, last_error=HOSTILE)
+    stage.status = msgspec.structs.replace(stage.status, responders=(one,))
+    page.until(lambda: page.all("#responders li"))
+    assert page.one("#responders-card").is_displayed()
+    assert page.text("#responders .pill") == "given up"
+    assert page.text("#responders .error") == f"the last error: {HOSTILE}"
+    assert page.one("#responders .bar").get_attribute("aria-valuenow") == "90"
 
 
 def test_it_keeps_itself_up_to_date_and_the_focus_where_it_is(page: Browser, stage: Stage) -> None:

@@ -158,6 +158,8 @@ function draw(now) {
   const need = (each) => (each.condition !== "in force" || each.revoked ? 0 : each.last_error !== null ? 1 : 2);
   sync($("lists"), sources("list").sort((a, b) => need(a) - need(b)), key, sourceRow, drawSource);
   sync($("staples"), sources("staple"), key, sourceRow, drawSource);
+  $("responders-card").hidden = now.responders.length === 0;
+  sync($("responders"), now.responders, (each) => each.url, row, drawResponder);
   sync($("certificates"), now.certificates, (each) => [each.listener, each.use, each.subject, each.serial].join(" "), row, drawCertificate);
   for (const [id, words] of [["lists", "No list is fetched."], ["staples", "Nothing is stapled."]]) empty(id, words);
   const select = $("search").elements.issuer;
@@ -230,6 +232,17 @@ function drawSource(parts, each) {
   fill(parts, share, each.condition === "in force" ? level(share) : "bad", "Age against its lifetime", facts.join(", ") || each.condition);
   set(parts.facts, facts.join(" · "));
   set(parts.error, each.last_error === null ? "" : `failed ${many(each.consecutive_failures, "time")}: ${each.last_error}`);
+}
+
+function drawResponder(parts, each) {
+  if (!parts.name.firstChild) parts.name.append(foreign(each.url));
+  pill(parts.pill, each.given_up ? "given up" : each.consecutive_failures ? "failing" : "answers",
+    each.given_up ? "bad" : each.consecutive_failures ? "warn" : "good");
+  const asked = each.answers + each.failures;
+  const share = asked ? each.answers / asked : 0;
+  fill(parts, share, each.given_up ? "bad" : each.consecutive_failures ? "warn" : "", "Answers of what was asked", `${each.answers} of ${asked}`);
+  set(parts.facts, `${many(each.answers, "answer")} · ${many(each.failures, "failure")}`);
+  set(parts.error, each.last_error === null ? "" : `the last error: ${each.last_error}`);
 }
 
 function drawCertificate(parts, each) {
