@@ -153,7 +153,7 @@ def _rates(before: _Seen, after: _Seen) -> str:
         # A gateway that was started again counts from 0.
         return max(0, sum(after.totals[name] - before.totals[name] for name in names)) / seconds
 
-    refused = rate("refused_revoked", "refused_no_list", "refused_stale")
+    refused = rate("refused_revoked", "refused_no_list", "refused_stale", "refused_no_answer")
     kib = [rate(name) / 1024 for name in ("bytes_in", "bytes_out")]
     return (
         f"per second: {rate('handshakes'):.1f} handshakes, {refused:.1f} refused, "

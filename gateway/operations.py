@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from gateway import names, status
+from gateway import names, status, status_text
 from gateway.commands import Answer, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config.values import one_line
 from gateway.errors import GatewayError, StoreError
@@ -346,7 +346,7 @@ class Operations:
 
     def _status(self) -> Answer:
         found = self._look()
-        return Answer(ok=True, lines=tuple(status.lines(found)), data=msgspec.json.encode(found))
+        return Answer(ok=True, lines=tuple(status_text.lines(found)), data=msgspec.json.encode(found))
 
 
 def _list(revocations: Sequence[LocalRevocation]) -> Answer:

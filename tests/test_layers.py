@@ -23,6 +23,7 @@ LAYERS = [
     {"admin"},
     {"operations"},
     {"refresh"},
+    {"status_text"},
     {"status"},
     {"session"},
     {"introduction"},

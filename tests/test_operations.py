@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from gateway import operations as operations_module
-from gateway import status
+from gateway import status, status_text
 from gateway.commands import Answer, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.config import serials
 from gateway.config.material import ListenerMaterial
@@ -519,7 +519,7 @@ async def test_refreshing_what_is_no_source_is_refused(desk: Desk) -> None:
 async def test_status_is_told_in_text_and_json(desk: Desk) -> None:
     answer = await desk.operations.handle(Status(), BY)
     assert msgspec.json.decode(answer.data, type=status.Status) == desk.status
-    assert list(answer.lines) == status.lines(desk.status)
+    assert list(answer.lines) == status_text.lines(desk.status)
 
 
 async def test_what_is_revoked_by_hand_and_by_the_configuration_is_counted(

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gateway import status as status_module
+from gateway import status_text
 from gateway.admin.exposition import metrics
 from gateway.config.model import Address, Certificate, Config, Duration, Listener, Revocation, Stapling
 from gateway.metrics import Counters
 from gateway.names import fingerprint
 from gateway.revocation.ocsp import Responder
 from gateway.schedule import SourceState
-from gateway.status import BrokerStatus, Known, Moment, Observer, Status, lines
+from gateway.status import BrokerStatus, Known, Moment, Observer, Status
+from gateway.status_text import lines
 from tests.authority import Authority
 from tests.statuses import NOW, a_source, a_status
 
@@ -243,4 +244,4 @@ def test_the_text_says_why_it_is_not_ready_and_what_failed() -> None:
     [(0, "0s"), (59.9, "59s"), (60, "1m"), (3661, "1h 1m"), (90_061, "1d 1h"), (-5, "0s")],
 )
 def test_spans_have_two_units(seconds: float, text: str) -> None:
-    assert status_module._span(seconds) == text
+    assert status_text._span(seconds) == text

@@ -21,7 +21,12 @@ _COLUMNS: dict[str, tuple[Counter, ...]] = {
     "live": (Counter.LIVE,),
     "accepted": (Counter.ACCEPTED,),
     "handshakes": (Counter.HANDSHAKES,),
-    "refused": (Counter.REFUSED_REVOKED, Counter.REFUSED_NO_LIST, Counter.REFUSED_STALE),
+    "refused": (
+        Counter.REFUSED_REVOKED,
+        Counter.REFUSED_NO_LIST,
+        Counter.REFUSED_STALE,
+        Counter.REFUSED_NO_ANSWER,
+    ),
     "failed": (Counter.FAILED, Counter.TIMED_OUT),
     "bytes_in": (Counter.BYTES_IN,),
     "bytes_out": (Counter.BYTES_OUT,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from gateway import cli_live
 from gateway.admin import actions
 from gateway.admin.access import Access
 from gateway.admin.app import App, Desk
@@ -324,3 +326,17 @@ def test_whatever_is_posted_it_is_a_command_or_one_line(path: str, body: bytes) 
 def test_whatever_is_looked_up_it_is_a_serial_or_one_line(query: dict[str, str]) -> None:
     with one_line_if_any():
         assert isinstance(actions.meant(query, [CA]).serial, int)
+
+
+LIVE = Path(cli_live.__file__).read_text()
+
+
+@pytest.mark.parametrize("counter", [each for each in Counter if each.name.startswith("REFUSED_")])
+async def test_however_clients_are_refused_charts_tiles_and_rates_have_it(
+    desk: Office, counter: Counter
+) -> None:
+    memoryview(desk.counters.pages[0]).cast("Q")[counter] = 3
+    desk.history.sample(10.0)
+    assert desk.history.columns()["refused"] == [3]
+    assert f"t.{counter.name.lower()}".encode() in (await desk.ask("/page.js")).body
+    assert f'"{counter.name.lower()}"' in LIVE

@@ -176,7 +176,7 @@ function empty(id, words) {
 
 function drawTiles(now) {
   const t = now.totals;
-  const refused = t.refused_revoked + t.refused_no_list + t.refused_stale;
+  const refused = t.refused_revoked + t.refused_no_list + t.refused_stale + t.refused_no_answer;
   const share = t.handshakes ? `${Math.round((100 * t.resumed) / t.handshakes)} % resumed` : "none yet";
   const tiles = [
     ["Live connections", number.format(t.live), `${number.format(t.handshaking)} in handshake`],
