@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("serve", "check", "convert", "inspect", "demo"),
-    *("revoke", "unrevoke", "revoked", "refresh", "status", "reload"),
+    *("revoke", "unrevoke", "revoked", "refresh", "status", "reload", "drain"),
 )
 TIMEOUT = 30
 
