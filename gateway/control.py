@@ -6,7 +6,6 @@ It wires the parts together and decides nothing itself: what is good is said by
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import ipaddress
 import time
@@ -22,21 +21,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway import admin, bell, commands, names, publish, refusals
 from gateway.addresses import DENIED_BY_DEFAULT, AddressPolicy
 from gateway.admin import Desk, History
-from gateway.config.validity import ValidityWatch
+from gateway.broadcast import Broadcast
 from gateway.errors import GatewayError, StoreError
 from gateway.fetch import Fetcher, display_url
+from gateway.journal import Journal, ListObserver
 from gateway.log import get_logger
 from gateway.names import fingerprint
 from gateway.operations import Operations
 from gateway.publish import Update
 from gateway.revocation import crl, policy
 from gateway.revocation.authorities import trusted_by
-from gateway.revocation.crl import Succession
 from gateway.revocation.refresh import CrlRefresher, CrlSource
 from gateway.revocation.serials import SerialFiles
 from gateway.revocation.settling import Settler
 from gateway.revocation.table import Tables
-from gateway.revocation.watch import Watch, shrank
 from gateway.schedule import Limits
 from gateway.stapling.ask import Asker
 from gateway.stapling.staples import Staples
@@ -47,10 +45,8 @@ from gateway.upstream.check import Checks
 from gateway.upstream.tunnel import broker_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from socket import socket as listening
-
-    from structlog.typing import FilteringBoundLogger
 
     from gateway.bell import Bell
     from gateway.config.material import ListenerMaterial
@@ -58,9 +54,8 @@ if TYPE_CHECKING:
     from gateway.metrics import Counters
     from gateway.native import Answers
     from gateway.reading import Reading
-    from gateway.revocation.coverage import Coverage, Listed, Stream
+    from gateway.revocation.coverage import Coverage, Listed
     from gateway.revocation.crl import VerifiedCrl
-    from gateway.schedule import SourceState
     from gateway.stapling.refresh import StapleRefresher
     from gateway.stapling.response import VerifiedResponse
     from gateway.status import Status
@@ -75,8 +70,6 @@ _FIRST_ROUND = 5.0
 _THREADS = 256
 # Distribution points that are followed at most; each is a task and, once fetched, a file.
 _MAX_LEARNT = 1000
-# Seconds that whoever revokes waits for the workers: one that is stopped must not keep the answer back.
-_LONGEST_PUBLISHING = 2.0
 # CAs that clients bring along: the chain of each has verified.
 _MAX_CAS = 1000
 # Of answers that end connections, how long the next ones are held back, in seconds.
@@ -111,7 +104,6 @@ class Control:
     def __init__(self, post: Post) -> None:
         self._config = post.config
         self._materials = post.materials
-        self._socket = post.socket
         self._commands = post.commands
         self._admin = post.admin
         self._read = post.read
@@ -122,16 +114,17 @@ class Control:
         self._fetcher = Fetcher(_address_policy(post.config.crl_cache))
         self._limits = Limits()
         self._ask = Asker(self._fetcher).ask
-        self._tables = Tables(self._store, trusted_by(post.materials), self)
-        self._watch = Watch(post.config.crl_cache.expiry_warning)
-        certificates = (each for material in post.materials for each in material.all_certificates())
-        self._validity = ValidityWatch(certificates, dt.datetime.now(dt.UTC))
+        self._journal = Journal(
+            self._log,
+            post.config.crl_cache,
+            (each for material in post.materials for each in material.all_certificates()),
+            self._lists,
+            self._publish,
+        )
+        self._tables = Tables(self._store, trusted_by(post.materials), self._journal)
         self._learning = trio.Lock()
         self._follows_any = any(policy.follows(listener.revocation) for listener in post.config.listeners)
-        self._state = Update(whole=True, ready=False)
-        self._changed = trio.Event()
-        self._version = 1
-        self._audience = publish.Audience(post.counters.workers)
+        self._broadcast = Broadcast(post.socket, post.counters.workers, self._hear, self._settle)
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
         self._staples = Staples(
             post.config.listeners,
@@ -155,7 +148,7 @@ class Control:
             self._issuers,
             self._look,
             self._log,
-            late=self._late,
+            late=self._broadcast.late,
             reload=self._reload,
             drain=self._drain,
             ask_anew=self._ask_anew,
@@ -200,13 +193,12 @@ class Control:
             raise GatewayError("the gateway drains already; nothing is changed")
         self._bell.ring(bell.DRAIN)
 
+    def _lists(self) -> Iterable[Listed]:
+        return self._tables.lists()
+
     def _issuers(self) -> list[bytes]:
         """The Names (DER) of all known CAs."""
         return [identity.name for identity in self._tables.authorities.identities()]
-
-    async def _late(self) -> int:
-        """How many workers have not put in force, after a while, what is published now."""
-        return await self._audience.late(self._version, _LONGEST_PUBLISHING)
 
     def _look(self) -> Status:
         """How the gateway is."""
@@ -215,7 +207,7 @@ class Control:
             Moment(
                 now=time.time(),
                 started=self._started,
-                begun=self._state.ready,
+                begun=self._broadcast.state.ready,
                 sources=[
                     *(Known("list", each.state) for each in self._crls.values()),
                     *(Known("staple", each.state, each.fingerprint) for each in self._staples),
@@ -226,7 +218,7 @@ class Control:
                 configured_revocations=configured,
                 problems=self._operations.problems,
                 brokers=self._checks.standings(),
-                held=self._state.held,
+                held=self._broadcast.state.held,
             )
         )
 
@@ -246,8 +238,8 @@ class Control:
         while True:
             await trio.sleep(_LOOK_AGAIN)
             await self._tables.look_again()
-            self._watch_lists()
-            self._watch_certificates()
+            self._journal.watch_lists()
+            self._journal.watch_certificates()
             self._staples.look()
 
     async def _begin(self) -> None:
@@ -265,7 +257,7 @@ class Control:
                     self._learnt += 1
                     crls.append(self._add_crl(url, learnt=True))
         self._staples.begin()
-        self._change(Update(whole=False, ready=False, held=dict.fromkeys(self._staples.held, True)))
+        self._broadcast.change(Update(whole=False, ready=False, held=dict.fromkeys(self._staples.held, True)))
         refreshers: list[_Refresher] = [*crls, *self._staples]
         await self._operations.restore()
         async with self._tables.batch():
@@ -292,18 +284,18 @@ class Control:
         for certificate in _followed(listeners, self._materials):
             self._learn(policy.distribution_points(certificate.public_bytes(Encoding.DER)))
         # Their lists need not be among those that were kept.
-        for ca in filter(None, self._state.cas.values()):
+        for ca in filter(None, self._broadcast.state.cas.values()):
             self._learn(policy.distribution_points(ca))
         with trio.move_on_after(_FIRST_ROUND):
             for refresher in missing:
                 await refresher.schedule.first_attempt_done.wait()
         self._staples.look()
-        self._change(Update(whole=False, ready=True))
-        self._log.info("ready", lists=len(self._tables), staples=len(self._state.staples))
+        self._broadcast.change(Update(whole=False, ready=True))
+        self._log.info("ready", lists=len(self._tables), staples=len(self._broadcast.state.staples))
 
     def _serve(self) -> None:
         """Answer workers, operators, and who looks at the admin interface."""
-        self._nursery.start_soon(self._serve_workers)
+        self._nursery.start_soon(self._broadcast.serve)
         if self._commands is not None:
             self._nursery.start_soon(commands.serve, self._commands, self._operations, self._log)
         if self._admin is not None:
@@ -324,8 +316,8 @@ class Control:
         while True:
             await self._lookup.wait()
             self._lookup = trio.Event()
-            looks = max(self._state.looks + 1, int(time.time()))
-            self._change(Update(whole=False, ready=self._state.ready, looks=looks))
+            looks = max(self._broadcast.state.looks + 1, int(time.time()))
+            self._broadcast.change(Update(whole=False, ready=False, looks=looks))
             await trio.sleep(_LOOK_PAUSE)
 
     async def _restore(self, refresher: _Refresher) -> None:
@@ -342,7 +334,7 @@ class Control:
             install=self._install_crl,
             store=self._store,
             limits=self._limits,
-            observer=_CrlObserver(self._log),
+            observer=ListObserver(self._log),
         )
         self._crls[url] = refresher
         return refresher
@@ -380,7 +372,7 @@ class Control:
 
     async def _learn_cas(self, found: Sequence[bytes], *, keep: bool = True) -> None:
         """Take CAs for known that hang below a trusted one; their lists can be verified from then on."""
-        if len(self._state.cas) >= _MAX_CAS:
+        if len(self._broadcast.state.cas) >= _MAX_CAS:
             return
         async with self._learning:
             before, new = self._tables.authorities, []
@@ -394,13 +386,13 @@ class Control:
             good = [
                 certificate
                 for certificate in new
-                if fingerprint(certificate) not in self._state.cas and after.paths(certificate, now)
-            ][: max(0, _MAX_CAS - len(self._state.cas))]
+                if fingerprint(certificate) not in self._broadcast.state.cas and after.paths(certificate, now)
+            ][: max(0, _MAX_CAS - len(self._broadcast.state.cas))]
             if not good:
                 return
             await self._tables.trust(await trio.to_thread.run_sync(before.with_others, good))
             known = {fingerprint(each): each.public_bytes(Encoding.DER) for each in good}
-            self._change(Update(whole=False, ready=self._state.ready, cas={**known}))
+            self._broadcast.change(Update(whole=False, ready=False, cas={**known}))
             for key, ca in known.items():
                 self._log.info("CA found", ca=names.describe(x509.load_der_x509_certificate(ca)), sha256=key)
                 if keep:
@@ -420,161 +412,34 @@ class Control:
     def _staples_changed(
         self, staples: Mapping[str, publish.Staple | None], held: Mapping[str, None]
     ) -> None:
-        self._change(Update(whole=False, ready=self._state.ready, staples={**staples}, held={**held}))
+        self._broadcast.change(Update(whole=False, ready=False, staples={**staples}, held={**held}))
 
     def _broker_changed(self, listener: str, address: str, up: bool) -> None:
         brokers = {publish.broker_key(listener, address): up}
-        self._change(Update(whole=False, ready=self._state.ready, brokers={**brokers}))
+        self._broadcast.change(Update(whole=False, ready=False, brokers={**brokers}))
 
-    def published(self, coverages: Sequence[Coverage]) -> None:
-        """Tell the workers; `revocation.table.Observer`."""
+    def _publish(self, coverages: Sequence[Coverage]) -> None:
+        """Tell the workers."""
         self._coverages = coverages
         covers: dict[str, publish.Cover | None] = {
             hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest(): told
             for told in (coverage.told() for coverage in coverages)
         }
-        gone = dict.fromkeys(self._state.covers.keys() - covers.keys())
-        if gone or covers.keys() - self._state.covers.keys():
-            self._change(Update(whole=False, ready=self._state.ready, covers={**covers, **gone}))
+        gone = dict.fromkeys(self._broadcast.state.covers.keys() - covers.keys())
+        if gone or covers.keys() - self._broadcast.state.covers.keys():
+            self._broadcast.change(Update(whole=False, ready=False, covers={**covers, **gone}))
 
-    def in_force(self, one: Listed, before: Listed | None, succession: Succession) -> None:
-        """Log it; `revocation.table.Observer`."""
-        values = {
-            "issuer": one.issuer,
-            "number": one.number,
-            "entries": one.entries,
-            "this_update": policy.moment(one.this_update),
-            "next_update": policy.moment(one.next_update) if one.next_update else "none",
-        }
-        if one.base is not None:
-            values["delta_of"] = one.base
-        self._log.info("list in force", **values)
-        if succession is Succession.OLDER:
-            self._log.warning(
-                "older list in force",
-                issuer=one.issuer,
-                number=one.number,
-                reason="the newer one has expired; what it alone revoked is forgotten",
-            )
-        if before is not None and shrank(before.entries, one.entries, self._config.crl_cache.shrink_warning):
-            self._log.warning(
-                "list shrank",
-                issuer=one.issuer,
-                number=one.number,
-                entries=one.entries,
-                before=before.entries,
-            )
-        self._watch_lists()
+    async def _hear(self, message: publish.Sighting) -> None:
+        """What a worker has seen."""
+        self._learn(message.urls)
+        if message.cas:
+            await self._learn_cas(message.cas)
+        self._refusals.extend(message.refusals)
 
-    def _watch_lists(self) -> None:
-        for one, event, left in self._watch.look(self._tables.lists(), int(time.time())):
-            values = {
-                "issuer": one.issuer,
-                "number": one.number,
-                "next_update": policy.moment(one.next_update),
-            }
-            if event == "list has expired":
-                self._log.warning("list has expired", **values)
-            else:
-                self._log.warning("list about to expire", **values, seconds_left=left)
-
-    def _watch_certificates(self) -> None:
-        for certificate, event in self._validity.look(dt.datetime.now(dt.UTC)):
-            values = {
-                "certificate": names.describe(certificate),
-                "not_after": policy.moment(int(certificate.not_valid_after_utc.timestamp())),
-            }
-            if event == "certificate has expired":
-                self._log.error("certificate has expired", **values)
-            else:
-                self._log.warning("certificate about to expire", **values)
-
-    def left_out(self, stream: Stream, reason: str) -> None:
-        """Log it; `revocation.table.Observer`."""
-        issuer = min(stream.issuer, key=lambda issuer: (issuer.name, issuer.key))
-        self._log.warning("list does not count", issuer=issuer, reason=reason)
-
-    def _change(self, change: Update) -> None:
-        self._state = publish.merge(self._state, change)
-        self._version += 1
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-
-    async def _serve_workers(self) -> None:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
-        await trio.serve_listeners(self._serve_worker, [listener])
-
-    async def _serve_worker(self, stream: trio.SocketStream) -> None:
-        with self._audience.link() as link:
-            async with stream, trio.open_nursery() as nursery:
-                turns = trio.Lock()
-                nursery.start_soon(self._hear_worker, stream, link, turns, nursery)
-                await self._tell_worker(stream, link, turns)
-                nursery.cancel_scope.cancel()
-
-    async def _tell_worker(self, stream: trio.SocketStream, link: publish.Link, turns: trio.Lock) -> None:
-        told: Update | None = None
-        try:
-            while True:
-                changed, current = self._changed, self._state
-                update = current if told is None else publish.difference(told, current)
-                link.send(self._version)
-                async with turns:
-                    await publish.send(stream, update)
-                told = current
-                await changed.wait()
-        except trio.BrokenResourceError:
-            pass
-
-    async def _hear_worker(
-        self, stream: trio.SocketStream, link: publish.Link, turns: trio.Lock, worker: trio.Nursery
-    ) -> None:
-        try:
-            async for message in publish.receive(stream, publish.FROM_WORKER):
-                link.hear(message.applied)
-                if isinstance(message, publish.Question):
-                    worker.start_soon(self._answer, stream, turns, message)
-                    continue
-                self._learn(message.urls)
-                if message.cas:
-                    await self._learn_cas(message.cas)
-                self._refusals.extend(message.refusals)
-        except trio.BrokenResourceError:
-            pass
-        worker.cancel_scope.cancel()
-
-    async def _answer(self, stream: trio.SocketStream, turns: trio.Lock, question: publish.Question) -> None:
+    async def _settle(self, question: publish.Question) -> None:
+        """Find out what a worker asks about clients."""
         if self._settler is not None:
             await self._settler.settle(question)
-        try:
-            async with turns:
-                await publish.send(stream, publish.Answered((question.number,)))
-        except trio.BrokenResourceError:
-            # The worker is gone, which whoever hears it notices.
-            return
-
-
-class _CrlObserver:
-    """Logs what became of a list's fetches."""
-
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
-
-    def fetched(self, state: SourceState) -> None:
-        self._log.debug("list fetched", url=display_url(state.url), entries=state.entries)
-
-    def unchanged(self, state: SourceState) -> None:
-        self._log.debug("list unchanged", url=display_url(state.url))
-
-    def failed(self, state: SourceState, error: GatewayError, retry_in: float) -> None:
-        self._log.warning(
-            "list not refreshed",
-            url=display_url(state.url),
-            error=str(error),
-            failures=state.consecutive_failures,
-            retry_in=f"{retry_in:.1f}s",
-            consequence="the one in force stays" if state.this_update else "there is none in force from here",
-        )
 
 
 def _address_policy(cache: CrlCache) -> AddressPolicy:

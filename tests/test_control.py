@@ -117,7 +117,7 @@ class Office:
         async with trio.open_nursery() as nursery:
             self.control._nursery = nursery
             await self.control._begin()
-            assert self.control._state.ready
+            assert self.control._broadcast.state.ready
             nursery.cancel_scope.cancel()
         return trio.current_time()
 
@@ -256,9 +256,11 @@ async def test_what_was_learnt_before_a_restart_is_followed_within_the_same_boun
 def test_a_certificate_that_comes_to_its_end_is_told_of_once(office: Office, events: list[Any]) -> None:
     soon = Authority.root("Soon", not_before=NOW - 100 * DAY, not_after=NOW + DAY).cert
     over = Authority.root("Over", not_before=NOW - 100 * DAY, not_after=NOW - DAY).cert
-    office.control._validity = ValidityWatch([soon, over], dt.datetime.now(dt.UTC) - dt.timedelta(days=50))
-    office.control._watch_certificates()
-    office.control._watch_certificates()
+    office.control._journal._validity = ValidityWatch(
+        [soon, over], dt.datetime.now(dt.UTC) - dt.timedelta(days=50)
+    )
+    office.control._journal.watch_certificates()
+    office.control._journal.watch_certificates()
     assert [(each["log_level"], each["event"], each["certificate"].split()[0]) for each in events] == [
         ("warning", "certificate about to expire", "CN=Soon"),
         ("error", "certificate has expired", "CN=Over"),
@@ -271,17 +273,17 @@ async def test_a_worker_is_late_until_it_has_said_that_what_is_published_is_in_f
     ours, theirs = memory_stream_pair()
     stream: Any = ours
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(office.control._serve_worker, stream)
+        nursery.start_soon(office.control._broadcast.serve_worker, stream)
         await wait_all_tasks_blocked()
-        office.control._change(Update(whole=False, ready=True))
+        office.control._broadcast.change(Update(whole=False, ready=True))
         await wait_all_tasks_blocked()
         await publish.send(theirs, Sighting(applied=1))
-        assert await office.control._late() == 1
+        assert await office.control._broadcast.late() == 1
         await publish.send(theirs, Sighting(applied=2))
-        assert await office.control._late() == 0
+        assert await office.control._broadcast.late() == 0
         await theirs.aclose()
         await wait_all_tasks_blocked()
-        assert await office.control._late() == 1
+        assert await office.control._broadcast.late() == 1
         nursery.cancel_scope.cancel()
 
 
@@ -299,7 +301,7 @@ async def test_a_question_is_answered_once_it_is_settled_while_updates_go_on(off
     stream: Any = ours
     async with trio.open_nursery() as nursery:
         office.control._nursery = nursery
-        nursery.start_soon(office.control._serve_worker, stream)
+        nursery.start_soon(office.control._broadcast.serve_worker, stream)
         nursery.start_soon(office.control._tell_to_look)
         async with aclosing(publish.receive(theirs, publish.FROM_CONTROL)) as told:
             assert isinstance(await anext(told), Update)
@@ -321,7 +323,7 @@ async def test_revocations_in_one_moment_have_connections_looked_up_twice_at_mos
     async with trio.open_nursery() as nursery:
         nursery.start_soon(office.control._tell_to_look)
         told: list[Update] = []
-        monkeypatch.setattr(office.control, "_change", told.append)
+        monkeypatch.setattr(office.control._broadcast, "change", told.append)
         for times in (2, 4):
             for _ in range(10):
                 office.control._have_clients_looked_up()
@@ -333,7 +335,7 @@ async def test_revocations_in_one_moment_have_connections_looked_up_twice_at_mos
 
 async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Office) -> None:
     ours, theirs = memory_stream_pair()
-    office.control._state = Update(whole=True, ready=False, covers={"a": COVER})
+    office.control._broadcast.state = Update(whole=True, ready=False, covers={"a": COVER})
     heard: list[Update] = []
 
     async def hear() -> None:
@@ -344,10 +346,10 @@ async def test_a_worker_is_told_the_whole_state_and_then_each_change(office: Off
     async with trio.open_nursery() as nursery:
         office.control._nursery = nursery
         stream: Any = ours
-        nursery.start_soon(office.control._serve_worker, stream)
+        nursery.start_soon(office.control._broadcast.serve_worker, stream)
         nursery.start_soon(hear)
         await wait_all_tasks_blocked()
-        office.control._change(Update(whole=False, ready=True, staples={"f": Staple(b"der", 9)}))
+        office.control._broadcast.change(Update(whole=False, ready=True, staples={"f": Staple(b"der", 9)}))
         await publish.send(theirs, Sighting((C,)))
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ LAYERS = [
     {"supervisor"},
     {"worker", "control"},
     {"admin"},
-    {"operations"},
+    {"operations", "journal", "broadcast"},
     {"refresh"},
     {"status_text"},
     {"status"},
