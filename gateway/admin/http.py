@@ -177,5 +177,9 @@ async def _send(
 
 
 def _peer(stream: trio.SocketStream) -> str:
-    name = stream.socket.getpeername()
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        # A port scanner's: it was reset before it was accepted.
+        return "a client that has gone"
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "the Unix socket"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -167,3 +168,19 @@ async def test_those_who_are_too_many_are_hung_up_on() -> None:
         await again.send_all(GET)
         assert statuses(bytes(await again.receive_some())) == [200]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_resets_before_it_is_accepted_harms_nobody() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        scanner = socket.create_connection(listening.getsockname())
+        scanner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scanner.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(http.serve, listening, echo, get_logger())
+            async with await trio.open_tcp_stream(*listening.getsockname()) as client:
+                await client.send_all(GET)
+                await client.send_eof()
+                heard = b"".join([chunk async for chunk in client])
+            nursery.cancel_scope.cancel()
+    assert statuses(heard) == [200]
