@@ -95,9 +95,9 @@ class Sockets:
             host, port = self._bound[place][0].getsockname()[:2]
             yield config.listeners[listener].name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def keep(self, config: Config | None) -> None:
-        """Close those that `config` does not name; None: all."""
-        named = set() if config is None else {place for _, _, place, _ in _places(config)}
+    def keep(self, *configs: Config) -> None:
+        """Close those that none of `configs` names."""
+        named = {place for config in configs for _, _, place, _ in _places(config)}
         for place in self._bound.keys() - named:
             self._shared.discard(place.address)
             for opened in self._bound.pop(place):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
-    from gateway.config.model import Config
+    from gateway.config.model import Address, Config
     from gateway.reading import Reading
     from gateway.tls.context import ServerContext
 
@@ -127,7 +127,9 @@ class Supervisor:
         self._service = Service()
         self._ready = False
         self._sockets = Sockets(inherited())
-        self._resources.callback(self._sockets.keep, None)
+        self._resources.callback(self._sockets.keep)
+        self._admin_sockets: dict[Address, socket.socket] = {}
+        self._resources.callback(self._keep_admin)
         self._control_socket = self._resources.enter_context(publish.bind(self._run_directory))
         self._command_socket = self._resources.enter_context(
             publish.bind(self._run_directory, commands.SOCKET_NAME)
@@ -140,8 +142,6 @@ class Supervisor:
         if self._identity is not None:
             names = ("lock", publish.SOCKET_NAME, commands.SOCKET_NAME)
             bound = [self._run_directory / name for name in names]
-            if reading.config.admin.bind is not None and reading.config.admin.bind.path:
-                bound.append(Path(reading.config.admin.bind.path))
             self._identity.own(reading.config.state_dir, self._run_directory, *bound)
         self._next: _Generation | None = None
         """Begun, but not all of its workers accept yet."""
@@ -157,10 +157,10 @@ class Supervisor:
         workers = _worker_count(config)
         self._sockets.bind(config, workers)
         try:
-            admin = self._bind_admin(config, before)
+            admin = self._bind_admin(config)
         except ConfigError:
             if before is not None:
-                self._sockets.keep(before.config)
+                self._keep_bound()
             raise
         for listener, address in self._sockets.names(config):
             self._log.info("listening", listener=listener, address=address)
@@ -185,6 +185,7 @@ class Supervisor:
     def _be_control(self, generation: _Generation) -> None:
         os.nice(_CONTROL_NICENESS)
         self._sockets.close_others([])
+        self._keep_admin(generation.config)
         config, materials, _ = generation.reading
         control.run(
             control.Post(
@@ -196,8 +197,7 @@ class Supervisor:
     def _be_worker(self, generation: _Generation, index: int) -> None:
         self._control_socket.close()
         self._command_socket.close()
-        if generation.admin is not None:
-            generation.admin[0].close()
+        self._keep_admin()
         own = self._sockets.of(generation.config, index, generation.workers)
         self._sockets.close_others(own)
         worker.run(
@@ -222,7 +222,10 @@ class Supervisor:
             yield from generation.children
 
     def _generations(self) -> list[_Generation]:
-        return [*self._draining, self._current, *([self._next] if self._next else [])]
+        return [*self._draining, *self._in_force()]
+
+    def _in_force(self) -> list[_Generation]:
+        return [self._current, *([self._next] if self._next else [])]
 
     def run(self) -> int:
         """Fork and watch until SIGTERM or SIGINT; the exit code."""
@@ -309,9 +312,7 @@ class Supervisor:
         if self._next is not None and self._next.counters.accepting:
             before, self._current, self._next = self._current, self._next, None
             self._ready = False
-            self._sockets.keep(self._current.config)
-            if before.admin is not None and before.admin[0] not in (self._current.admin or ()):
-                before.admin[0].close()
+            self._keep_bound()
             self._hand_over(before)
             self._log.info(
                 "reloaded",
@@ -325,6 +326,8 @@ class Supervisor:
         generation.stop_at = time.monotonic() + generation.config.reload_drain_timeout
         for child in generation.children:
             child.dismissed = True
+            # One that has just died would come back without a word that others accept.
+            child.due = _NEVER
         _signal(generation.children, publish.HAND_OVER)
         self._draining.append(generation)
         for oldest in self._draining[:-_MOST_DRAINING]:
@@ -457,7 +460,7 @@ class Supervisor:
         self._service.extend(drain + 2 * _KILL_AFTER)
         self._log.info("stopping", signal=received.name, drain_timeout=f"{drain:g}s")
         # Else clients would queue for a door that nobody opens any more.
-        self._sockets.keep(None)
+        self._sockets.keep()
         workers = [child for child in self._children() if child is not self._control]
         _signal(workers, publish.STOP)
         self._wait_for(workers, drain + _KILL_AFTER)
@@ -491,22 +494,32 @@ class Supervisor:
                 f"state_dir: {self._run_directory.parent} is in use by another gateway; give each its own"
             ) from exc
 
-    def _bind_admin(
-        self, config: Config, before: _Generation | None
-    ) -> tuple[socket.socket, bytes | None] | None:
+    def _keep_bound(self) -> None:
+        """Close what neither the configuration in force nor the next one, if any, names."""
+        configs = [generation.config for generation in self._in_force()]
+        self._sockets.keep(*configs)
+        self._keep_admin(*configs)
+
+    def _keep_admin(self, *configs: Config) -> None:
+        for address in self._admin_sockets.keys() - {config.admin.bind for config in configs}:
+            self._admin_sockets.pop(address).close()
+
+    def _bind_admin(self, config: Config) -> tuple[socket.socket, bytes | None] | None:
         """The socket of the admin interface and its token; None where there is none."""
         configured = config.admin
         address = configured.bind
         if address is None:
             return None
         token = None if configured.token_file is None else load_token(configured.token_file)
-        if before is not None and before.admin is not None and before.config.admin.bind == address:
-            return before.admin[0], token
+        if address in self._admin_sockets:
+            return self._admin_sockets[address], token
         try:
             bound = listen_admin(address)
+            if address.path and self._identity is not None:
+                self._identity.own(Path(address.path))
         except OSError as exc:
             raise ConfigError(f"admin.bind: cannot listen on {address}: {exc.strerror}") from exc
-        self._resources.enter_context(bound)
+        self._admin_sockets[address] = bound
         self._log.info("listening", listener="admin", address=address)
         return bound, token
 

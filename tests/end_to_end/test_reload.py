@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -243,3 +244,46 @@ def test_only_so_many_generations_drain_and_the_oldest_ends_with_close_notify(
         assert all(echoes(each) for each in held[2:])
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(TIMEOUT) == 0
+
+
+def test_a_reload_that_is_under_way_can_be_taken_back(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    first, second = free_port(), free_port()
+    config, port = configure(tmp_path, ca, web, echo.port, extra=f'admin.bind = "127.0.0.1:{first}"')
+    token = tmp_path / "token"
+    token.write_text("x" * 40)
+    token.chmod(0o600)
+    edit(config, "admin.bind", f'admin.token_file = "{token}"\nadmin.bind')
+    with Gateway(config, port) as gateway:
+        control = gateway.children()["gw-control"]
+        # The next control process, and so the next workers, have to wait for this one to end.
+        os.kill(control, signal.SIGSTOP)
+        try:
+            edit(config, str(first), str(second))
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.wait_for(" reloading ")
+            edit(config, str(second), str(first))
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.wait_for(" reloading ", count=2)
+        finally:
+            os.kill(control, signal.SIGCONT)
+        gateway.wait_for(" reloaded ")
+        assert accepts(first)
+        assert not accepts(second)
+
+
+def test_thirty_reloads_leave_no_descriptor_open(tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo) -> None:
+    def opened() -> list[str]:
+        return sorted(str(each.readlink()).partition(":")[0] for each in descriptors.iterdir())
+
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with Gateway(config, port) as gateway:
+        descriptors = Path("/proc") / str(gateway.process.pid) / "fd"
+        reload(gateway)
+        until(lambda: len(workers_of(gateway)) == 2, "the first workers to end")
+        before = opened()
+        for _ in range(30):
+            reload(gateway)
+        until(lambda: len(workers_of(gateway)) == 2, "the old workers to end")
+        assert opened() == before
