@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.names import IssuerId
 from gateway.native import Answer, Answers, AnswerStatus
+from gateway.native.binding import lib
 
 NOW = 1_800_000_000
 CA, OTHER = IssuerId(b"name", b"key"), IssuerId(b"name", b"other key")
@@ -91,3 +92,12 @@ def test_another_process_finds_what_this_one_puts_later() -> None:
     assert os.waitpid(child, 0)[1] == 0
     os.close(wake)
     os.close(woken)
+
+
+def test_half_an_answer_is_none() -> None:
+    answers = Answers(1)
+    answers.put(CA, 7, GOOD)
+    slots = answers.pointer.slots
+    (written,) = (slot for slot in map(slots.__getitem__, range(8)) if slot[lib.GW_ANSWER_ENDS])
+    written[lib.GW_ANSWER_ENDS] += 1
+    assert answers.find(CA, 7, NOW) is None

@@ -61,6 +61,9 @@ class Answers:
         slot = next((slot for slot in bucket if [slot[0], slot[1]] == key), None)
         if slot is None or slot[lib.GW_ANSWER_ENDS] <= now:
             return None
+        if slot[lib.GW_ANSWER_SEAL] != lib.gw_answer_seal(slot):
+            # Whoever wrote it was killed half-way: who looks up finds nothing there, either.
+            return None
         reason, status = divmod(slot[lib.GW_ANSWER_STATUS], 256)
         date = slot[lib.GW_ANSWER_DATE]
         return Answer(
