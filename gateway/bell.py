@@ -17,8 +17,9 @@ RELOAD = b"r"
 """The configuration is to be read anew."""
 DRAIN = b"d"
 """The gateway is to end, as with SIGTERM."""
-SIGNAL = signal.SIGRTMIN
-"""What the supervisor waits for."""
+_SIGNAL = signal.SIGRTMIN
+SIGNALS = frozenset({_SIGNAL, signal.SIGIO})
+"""What the supervisor waits for: SIGIO comes where too many signals wait already (F_SETSIG in fcntl(2))."""
 _MOST = 4096
 
 
@@ -28,7 +29,7 @@ class Bell:
     def __init__(self) -> None:
         self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.fcntl(self._out, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(self._out, fcntl.F_SETSIG, SIGNAL)
+        fcntl.fcntl(self._out, fcntl.F_SETSIG, _SIGNAL)
         fcntl.fcntl(self._out, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
     def ring(self, what: bytes) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gateway.reading import Reading
     from gateway.tls.context import ServerContext
 
-_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, bell.SIGNAL}
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *bell.SIGNALS}
 # Longer than any drain of a worker that still answers.
 _KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
