@@ -25,6 +25,24 @@ class Identity(NamedTuple):
         for path in paths:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
+    def inherit(self, directory: Path) -> None:
+        """Give it a directory with its files that we made ourselves, in the days before it. Raises OSError.
+
+        What is its own already it may have filled with links to what it is not to have.
+        """
+        try:
+            opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            if os.fstat(opened).st_uid == os.geteuid():
+                for name in os.listdir(opened):  # noqa: PTH208 - a Path may lead elsewhere by now
+                    os.chown(name, self.uid, self.gid, dir_fd=opened, follow_symlinks=False)
+                # Last: cut short, it is done again.
+                os.fchown(opened, self.uid, self.gid)
+        finally:
+            os.close(opened)
+
     def become(self) -> None:
         """Give up being root, for good. Raises OSError."""
         os.initgroups(self.user, self.gid)

@@ -92,6 +92,8 @@ class StateStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.directories = [directory / name for name in ("crl", "ocsp", "ca", "table", "local")]
+        """All of them: in each there are files alone."""
         self._crls = directory / "crl"
         self._staples = directory / "ocsp"
         self._cas = directory / "ca"
@@ -106,7 +108,7 @@ class StateStore:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self._crls, self._staples, self._cas, self._tables, self._local.parent):
+            for directory in self.directories:
                 directory.mkdir(mode=0o700, exist_ok=True)
                 # Only below: an operator may have named a directory that others use, too.
                 directory.chmod(0o700)

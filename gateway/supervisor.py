@@ -35,6 +35,7 @@ from gateway.reading import Watch
 from gateway.revocation.policy import asks_responders
 from gateway.service import Service, inherited
 from gateway.sockets import Sockets, listen_admin
+from gateway.store import StateStore
 from gateway.tls import openssl
 from gateway.tls.context import make_contexts
 
@@ -142,7 +143,14 @@ class Supervisor:
         if self._identity is not None:
             names = ("lock", publish.SOCKET_NAME, commands.SOCKET_NAME)
             bound = [self._run_directory / name for name in names]
-            self._identity.own(reading.config.state_dir, self._run_directory, *bound)
+            try:
+                self._identity.own(reading.config.state_dir, self._run_directory, *bound)
+                for directory in StateStore(reading.config.state_dir).directories:
+                    self._identity.inherit(directory)
+            except OSError as exc:
+                raise ConfigError(
+                    f"state_dir: cannot be given to {self._identity.user}: {exc.filename}: {exc.strerror}"
+                ) from exc
         self._next: _Generation | None = None
         """Begun, but not all of its workers accept yet."""
         self._draining: list[_Generation] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.privileges import Identity
 from tests.end_to_end.clients import Echo, client, echoes
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, run, until
 from tests.end_to_end.test_processes import configure, has_ended
@@ -87,3 +88,34 @@ def test_who_cannot_be_become_is_told_at_the_start(
     config, _ = configure(tmp_path, ca, web, echo.port, extra=extra)
     done = run(sys.executable, "-m", "gateway", "serve", "--config", config, check=False)
     assert (done.returncode, complaint in done.stderr) == (1, True)
+
+
+def test_what_root_left_in_the_state_directory_is_the_users_from_then_on(
+    place: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(place, ca, web, echo.port)
+    with Gateway(config, port), client(port, ca):
+        pass
+    config.write_text(f'user = "{USER}"\n{config.read_text()}')
+    with Gateway(config, port) as gateway, client(port, ca):
+        assert gateway.lines(" not used ") == []
+    kept = list((place / "state").rglob("*"))
+    assert {path.stat().st_uid for path in kept} == {pwd.getpwnam(USER).pw_uid}
+    assert "crl" in {path.parent.name for path in kept}
+
+
+def test_a_directory_that_is_anothers_or_a_link_is_given_to_nobody(place: Path) -> None:
+    account = pwd.getpwnam(USER)
+    user = Identity(USER, account.pw_uid, account.pw_gid)
+    theirs, ours = place / "theirs", place / "ours"
+    for directory in (theirs, ours):
+        directory.mkdir()
+        (directory / "secret").touch()
+    os.chown(theirs, account.pw_uid, account.pw_gid)
+    user.inherit(theirs)
+    (place / "link").symlink_to(ours)
+    with pytest.raises(OSError, match="link"):
+        user.inherit(place / "link")
+    assert {path.stat().st_uid for path in (ours, ours / "secret", theirs / "secret")} == {0}
+    user.inherit(ours)
+    assert {path.stat().st_uid for path in (ours, ours / "secret")} == {account.pw_uid}
