@@ -95,6 +95,10 @@ class Sockets:
             host, port = self._bound[place][0].getsockname()[:2]
             yield config.listeners[listener].name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def unused(self) -> list[str]:
+        """The addresses of those that were handed to us and nobody has asked for."""
+        return [":".join(map(str, name)) for name in self._inherited]
+
     def keep(self, *configs: Config) -> None:
         """Close those that none of `configs` names."""
         named = {place for config in configs for _, _, place, _ in _places(config)}
@@ -106,7 +110,7 @@ class Sockets:
     def close_others(self, own: list[list[socket.socket]]) -> None:
         """In a child: close all but its `own`."""
         kept = {opened.fileno() for of_listener in own for opened in of_listener}
-        for bound in self._bound.values():
+        for bound in (*self._bound.values(), self._inherited.values()):
             for opened in bound:
                 if opened.fileno() not in kept:
                     opened.close()

@@ -172,6 +172,8 @@ class Supervisor:
             raise
         for listener, address in self._sockets.names(config):
             self._log.info("listening", listener=listener, address=address)
+        for address in self._sockets.unused():
+            self._log.warning("socket not used", address=address, consequence="its clients wait in vain")
         self._answers = self._answers or _answers(config)
         if before is None:
             counters = Counters(workers, len(config.listeners))

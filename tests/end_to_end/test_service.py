@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,6 @@ from tests.end_to_end.test_processes import configure, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -73,7 +74,10 @@ def test_the_manager_is_told_of_each_step_of_a_life(
 
 _HAND_OVER = """
 import os, sys
-os.dup2(int(sys.argv[1]), 3)
+given = int(sys.argv[1])
+os.dup2(given, 3)
+if given != 3:
+    os.close(given)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -105,3 +109,16 @@ def test_who_came_before_the_gateway_was_started_is_served_through_the_socket_th
                 with client(port, ca):
                     pass
             until(lambda: len(workers_of(gateway)) == 2, "the old workers to end")
+
+
+def test_a_socket_that_no_listener_asks_for_is_told_of_and_is_no_childs(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    with socket.create_server(("127.0.0.1", 0)) as listening, Activated(config, port, listening) as gateway:
+        host, other = listening.getsockname()
+        gateway.wait_for(f"socket not used process=supervisor address={host}:{other}")
+        inode = os.fstat(listening.fileno()).st_ino
+        for pid in gateway.children().values():
+            opened = {each.readlink() for each in (Path("/proc") / str(pid) / "fd").iterdir()}
+            assert Path(f"socket:[{inode}]") not in opened
