@@ -130,16 +130,19 @@ async def _receive(
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > MAX_BODY:
-                    return Response(413, f"expected at most {MAX_BODY} bytes\n".encode(), headers=_CLOSE)
+                    return _refusal(413, f"expected at most {MAX_BODY} bytes\n", head)
             elif isinstance(event, h11.EndOfMessage) and head is not None:
                 return _request(head, bytes(body), peer)
             else:
                 return None
     except h11.RemoteProtocolError as exc:
-        return Response(exc.error_status_hint, b"expected a request of HTTP/1.1\n", headers=_CLOSE)
+        return _refusal(exc.error_status_hint, "expected a request of HTTP/1.1\n", head)
 
 
-_CLOSE = (("Connection", "close"),)
+def _refusal(status: int, line: str, head: h11.Request | None) -> Response:
+    """The answer to what is no request, or too much of one; HEAD may have none with a body."""
+    has_body = head is None or head.method != b"HEAD"
+    return Response(status, line.encode() if has_body else b"", headers=(("Connection", "close"),))
 
 
 def _request(head: h11.Request, body: bytes, peer: str) -> Request:

@@ -184,3 +184,16 @@ async def test_a_client_that_resets_before_it_is_accepted_harms_nobody() -> None
                 heard = b"".join([chunk async for chunk in client])
             nursery.cancel_scope.cancel()
     assert statuses(heard) == [200]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"Content-Length: 99999999\r\n\r\n" + b"x" * (MAX_BODY + 1), 413),
+        (b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+    ],
+)
+async def test_a_head_request_whose_body_is_refused_is_answered_without_one(body: bytes, status: int) -> None:
+    heard = await talk(b"HEAD / HTTP/1.1\r\nHost: x\r\n" + body)
+    assert statuses(heard) == [status]
+    assert heard.endswith(b"\r\n\r\n")
