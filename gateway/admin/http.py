@@ -127,6 +127,8 @@ async def _receive(
                 connection.receive_data(bytes(await stream.receive_some(_CHUNK)))
             elif isinstance(event, h11.Request):
                 head = event
+                if head.method == b"CONNECT":
+                    return _refusal(405, "there is no tunnel\n", head)
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > MAX_BODY:

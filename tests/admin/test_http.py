@@ -197,3 +197,8 @@ async def test_a_head_request_whose_body_is_refused_is_answered_without_one(body
     heard = await talk(b"HEAD / HTTP/1.1\r\nHost: x\r\n" + body)
     assert statuses(heard) == [status]
     assert heard.endswith(b"\r\n\r\n")
+
+
+async def test_nobody_is_given_a_tunnel() -> None:
+    heard = await talk(b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert statuses(heard) == [405]
