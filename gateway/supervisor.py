@@ -495,7 +495,12 @@ class Supervisor:
             self._reap()
 
     def _lock(self) -> None:
-        lock = os.open(self._run_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._run_directory / "lock"
+        try:
+            # The directory is the user's that we shall become, who may have put a link there.
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as exc:
+            raise ConfigError(f"state_dir: cannot be locked: {path}: {exc.strerror}") from exc
         self._resources.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -119,3 +119,14 @@ def test_a_directory_that_is_anothers_or_a_link_is_given_to_nobody(place: Path) 
     assert {path.stat().st_uid for path in (ours, ours / "secret", theirs / "secret")} == {0}
     user.inherit(ours)
     assert {path.stat().st_uid for path in (ours, ours / "secret")} == {account.pw_uid}
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(
+    place: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, _ = configure(place, ca, web, echo.port, extra=f'user = "{USER}"')
+    (place / "state" / "run").mkdir(parents=True)
+    (place / "state" / "run" / "lock").symlink_to(place / "nologin")
+    done = run(sys.executable, "-m", "gateway", "serve", "--config", config, check=False)
+    assert (done.returncode, "state_dir: cannot be locked" in done.stderr) == (1, True)
+    assert not (place / "nologin").exists()
