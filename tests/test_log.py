@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from gateway import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HOSTILE = [
     "two\nlines",
@@ -124,5 +126,47 @@ def test_an_exception_follows_its_event() -> None:
             log.get_logger().exception("defect", peer="somebody")
     event, *trace = output.getvalue().splitlines()
     assert event.endswith("error   defect peer=somebody")
-    assert trace[0] == "Traceback (most recent call last):"
-    assert trace[-1] == "ValueError: invalid literal for int() with base 10: 'not a number'"
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert trace[-1] == "  ValueError: invalid literal for int() with base 10: 'not a number'"
+
+
+@given(st.text())
+def test_what_an_exception_says_forges_no_line(said: str) -> None:
+    with redirect_stderr(io.StringIO()) as output:
+        log.configure("info", "text")
+        try:
+            raise ValueError(said)  # noqa: TRY301 - likewise
+        except ValueError:
+            log.get_logger().exception("defect")
+    event, *trace = output.getvalue().rstrip("\n").split("\n")
+    assert event.endswith("error   defect")
+    assert all(line.startswith("  ") and line.isprintable() for line in trace)
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_the_journal_is_told_the_priority_of_each_line(
+    style: Literal["text", "json"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    with path.open("w") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        with redirect_stderr(journal):
+            log.configure("debug", style)
+            logger = log.get_logger()
+            for method in ("debug", "info", "warning"):
+                getattr(logger, method)("event happened")
+            try:
+                raise ValueError  # noqa: TRY301 - the exception is the point
+            except ValueError:
+                logger.exception("defect")
+    marks = [line[:3] for line in path.read_text().splitlines()]
+    assert marks[:3] == ["<7>", "<6>", "<4>"]
+    # In text the trace has lines of its own.
+    assert (len(marks) > 4) is (style == "text")
+    assert set(marks[3:]) == {"<3>"}
+
+
+def test_whoever_else_has_standard_error_is_told_no_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    assert not written("text", {}).startswith("<")
