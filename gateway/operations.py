@@ -145,7 +145,9 @@ class Operations:
     async def watch(self) -> None:
         """Follow the files of revoked_serials, until cancelled."""
         while True:
-            await trio.sleep(_LOOK)
+            # Whether one was written to is seen at once, but for what its stamps do not show.
+            with trio.move_on_after(_LOOK):
+                await self._files.stirred()
             await self._follow()
 
     async def _follow(self, *, first: bool = False, asked: bool = False) -> list[Look]:

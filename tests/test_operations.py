@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -320,7 +321,27 @@ async def test_what_a_file_revokes_cannot_be_taken_back_by_hand(tmp_path: Path, 
     assert desk.tables.entries == local.entries((in_file(5, file),))
 
 
-async def test_the_files_are_looked_at_once_a_second(
+async def test_a_file_that_was_written_to_is_looked_at_at_once(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, seen = Desk(tmp_path, file), trio.Event()
+
+    async def look() -> None:
+        await trio.lowlevel.checkpoint()
+        seen.set()
+
+    monkeypatch.setattr(desk.operations, "_follow", look)
+    monkeypatch.setattr(operations_module, "_LOOK", 3600.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.operations.watch)
+        with trio.fail_after(30):
+            while not seen.is_set():
+                write(file, f"{random.getrandbits(64):x}\n")
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_files_are_looked_at_once_a_second_whatever_their_stamps_say(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     looks = []

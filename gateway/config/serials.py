@@ -82,6 +82,18 @@ def parse(data: bytes, cas: int) -> tuple[Line, ...]:
     return tuple(lines)
 
 
+def stamp(path: Path) -> tuple[int, ...] | None:
+    """The identity of what is there now; None where it cannot be told. Blocking."""
+    try:
+        return _identity(path.stat())
+    except OSError:
+        return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 def load(path: Path, known: tuple[int, ...] | None = None) -> Raw | None:
     """What is in a file, or None if it is still the one with the identity `known`. Blocking.
 
@@ -93,7 +105,7 @@ def load(path: Path, known: tuple[int, ...] | None = None) -> Raw | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(descriptor)
-            identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            identity = _identity(found)
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{one_line(str(path))}: expected a file")
             if identity == known:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Revoked = Mapping[tuple[bytes, int], LocalRevocation]
     """By issuer's Name (DER) and serial."""
 
+# Seconds from one glance at whether a file has been written to, to the next.
+_GLANCE = 0.1
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
@@ -59,6 +61,7 @@ class SerialFiles:
                 issuers.update(dict.fromkeys(issuer_id(ca).name for ca in material.client_cas))
         self._files = [_File(file, tuple(issuers)) for file, issuers in found.values()]
         self._lock = trio.Lock()
+        self._stamps: tuple[object, ...] | None = None
         self.revocations: tuple[LocalRevocation, ...] = self._joined()
         """What counts; another tuple when that has changed."""
 
@@ -66,6 +69,17 @@ class SerialFiles:
     def problems(self) -> list[str]:
         """Why files are not as they were last read."""
         return [file.problem for file in self._files if file.problem is not None]
+
+    async def stirred(self) -> None:
+        """Wait until a file has been written to, or replaced: what `look` is then for."""
+        if not self._files:
+            await trio.sleep_forever()
+        while True:
+            await trio.sleep(_GLANCE)
+            stamps = await _in_thread(lambda: tuple(serials.stamp(file.path) for file in self._files))
+            before, self._stamps = self._stamps, stamps
+            if before is not None and before != stamps:
+                return
 
     async def look(self, *, asked: bool = False) -> list[Look]:
         """Read the files that have changed, or all of them where somebody has `asked`: one `Look` for each.
@@ -85,7 +99,7 @@ class SerialFiles:
 class _File:
     def __init__(self, file: SerialFile, issuers: tuple[bytes, ...]) -> None:
         self.revoked: Revoked = _revoked(file, issuers, {})
-        self._path = file.path
+        self.path = file.path
         self._issuers = issuers
         self._lines = file.lines
         self._identity: tuple[int, ...] | None = None
@@ -93,10 +107,10 @@ class _File:
 
     async def look(self, *, asked: bool) -> Look | None:
         """None where there is nothing new."""
-        name = one_line(str(self._path))
+        name = one_line(str(self.path))
         try:
             identity, self._identity = self._identity, None
-            raw = await _in_thread(serials.load, self._path, None if asked else identity)
+            raw = await _in_thread(serials.load, self.path, None if asked else identity)
             if raw is None:
                 self._identity = identity
                 return None
@@ -118,7 +132,7 @@ class _File:
         return Look(name, len(revoked), more, less)
 
     def _understand(self, raw: Raw) -> tuple[tuple[Line, ...], Revoked]:
-        new = serials.understand(self._path, raw, len(self._issuers))
+        new = serials.understand(self.path, raw, len(self._issuers))
         return new.lines, _revoked(new, self._issuers, self.revoked)
 
 
