@@ -11,12 +11,13 @@ STRICT := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Wconversion -Werror
 CBUILD := csrc/build
 FUZZ_SECONDS ?= 30
 
-.PHONY: help run test check lint types cwarn peers scanner bench ctest asan tsan valgrind run-ctests fuzz format clean
+.PHONY: help run test check lint types cwarn docs peers scanner bench ctest asan tsan valgrind run-ctests fuzz format clean
 
 help:
 	@echo "make run           set up everything and show it at work (CONFIG=file serves that file)"
 	@echo "make test          all tests, Python and C"
 	@echo "make check         lint, types, strict C warnings"
+	@echo "make docs          docs/configuration.md from the model"
 	@echo "make bench         figures beside every peer that is installed (QUICK=1 in three minutes)"
 	@echo "make ctest asan tsan valgrind fuzz   the C tests, under each tool"
 	@echo "make clean         remove what was built"
@@ -48,6 +49,9 @@ cwarn:
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(BUILT)
+	$(BIN)/python -m gateway.config.reference docs/configuration.md
 
 # Envoy, which is large, and what draws the charts; the other peers are Debian's packages (bench/README.md).
 peers: $(READY)

@@ -56,7 +56,7 @@ def _settings(struct: msgspec.Struct) -> Iterator[str]:
         if value is None or _is_table(value):
             continue
         if value != field.default or field.name in _ALWAYS:
-            yield f"{field.name} = {_literal(value)}"
+            yield f"{field.name} = {literal(value)}"
 
 
 def _is_table(value: object) -> bool:
@@ -65,7 +65,8 @@ def _is_table(value: object) -> bool:
     )
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """A value of the model as TOML writes it."""
     match value:
         case bool():
             text = "true" if value else "false"
@@ -76,9 +77,9 @@ def _literal(value: object) -> str:
         case int() | float():
             text = repr(value)
         case tuple():
-            text = f"[{', '.join(_literal(element) for element in value)}]"
+            text = f"[{', '.join(literal(element) for element in value)}]"
         case msgspec.Struct():
-            pairs = (f"{name} = {_literal(getattr(value, name))}" for name in value.__struct_fields__)
+            pairs = (f"{name} = {literal(getattr(value, name))}" for name in value.__struct_fields__)
             text = f"{{ {', '.join(pairs)} }}"
         case _:  # strings, paths and addresses
             text = _string(str(value))

@@ -191,8 +191,9 @@ def _bare(kind: Any) -> Any:
 def _describe(kind: Any) -> str:
     """A type of the model in the operator's words."""
     if typing.get_origin(kind) is Annotated:
-        meta = kind.__metadata__[0]
-        return meta.description or f"{_describe(_bare(kind))} with at least one element"
+        (meta,) = kind.__metadata__
+        at_least = " with at least one element" if meta.min_length else ""
+        return meta.description or f"{_describe(_bare(kind))}{at_least}"
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_describe(arg) for arg in args if arg is not type(None))

@@ -3,63 +3,81 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.config import emqx_keys, model
+from gateway.config import emqx_keys, model, reference
 from gateway.config.load import load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import msgspec
+from gateway.config.rules import RuleError, refuse_violations
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
-STRUCTS = {
-    "": model.Config,
-    "listeners": model.Listener,
-    "listeners.certificates": model.Certificate,
-    "listeners.revocation": model.Revocation,
-    "listeners.stapling": model.Stapling,
-    "listeners.health_check": model.HealthCheck,
-    "listeners.upstream_tls": model.UpstreamTls,
-    "crl_cache": model.CrlCache,
-    "admin": model.Admin,
-    "log": model.Log,
-}
-
 TLS_KEYS = {
     *("trust", "verify_depth", "client_extended_key_usage", "tls_versions", "ciphers", "groups"),
     "session_tickets",
 }
 
 
-def sections() -> dict[str, str]:
-    """The page's text under each heading that names a table; the root's is "Top level"."""
-    parts = re.split(r"^## (.*)$", PAGE, flags=re.MULTILINE)
-    return {heading.strip("`[] "): text for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+def test_the_page_has_the_tables_that_the_model_makes() -> None:
+    """If it has not: `make docs`. What a key means stands below its field in gateway/config/model.py."""
+    assert reference.rendered(PAGE) == PAGE
 
 
-def fields() -> Iterator[tuple[str, str]]:
-    for table, struct in STRUCTS.items():
-        yield from ((table, name) for name in struct.__struct_fields__)
+def test_what_is_written_by_hand_stays_and_what_is_not_is_written_anew() -> None:
+    changed = PAGE.replace("| `workers` |", "| `workrs` |").replace("# Configuration\n", "# By hand\n")
+    assert reference.rendered(changed) == PAGE.replace("# Configuration\n", "# By hand\n")
 
 
-@pytest.mark.parametrize(("table", "name"), list(fields()))
-def test_every_key_of_the_model_is_documented(table: str, name: str) -> None:
-    assert f"| `{name}` |" in sections()[table or "Top level"]
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        PAGE.replace("gateway/config/model.py: `[log]` -->", "gateway/config/model.py: `[logs]` -->"),
+        PAGE.replace("<!-- By hand again. -->", "", 1),
+    ],
+)
+def test_a_page_without_a_place_for_each_table_is_refused(page: str) -> None:
+    with pytest.raises(ValueError, match="expected tables between comments for Top level, "):
+        reference.rendered(page)
 
 
-@pytest.mark.parametrize(("table", "struct"), STRUCTS.items())
-def test_no_key_is_documented_that_the_model_does_not_have(table: str, struct: type[msgspec.Struct]) -> None:
-    documented = re.findall(r"^\| `([a-z_]+)` \|", sections()[table or "Top level"], flags=re.MULTILINE)
-    assert documented == list(struct.__struct_fields__)
+POSITIVE = [
+    (table.path.strip("[]"), name)
+    for table in reference.tables()
+    for name, kind in reference.hints(table.struct).items()
+    if kind == model.PositiveDuration
+]
+
+
+@pytest.mark.parametrize(("table", "key"), POSITIVE)
+def test_a_duration_that_is_said_to_be_above_0_is_held_to_it(table: str, key: str) -> None:
+    listener = model.Listener(
+        name="external",
+        bind=(model.Address("127.0.0.1", 8883),),
+        upstreams=(model.Address("127.0.0.1", 1883),),
+        certificates=(model.Certificate(cert=Path("cert"), key=Path("key")),),
+        client_ca=Path("ca"),
+    )
+    config = model.Config(listeners=(listener,))
+    refuse_violations(config)
+    with pytest.raises(RuleError, match=f"{key}: expected a duration above 0"):
+        refuse_violations(with_zero(config, [*table.split("."), key] if table else [key]))
+
+
+def with_zero(struct: Any, path: list[str]) -> Any:
+    """The struct with the duration at `path` set to nothing; of an array, that of its first element."""
+    name, *rest = path
+    old = getattr(struct, name)
+    new: Any = model.Duration(0)
+    if rest:
+        new = (with_zero(old[0], rest),) if isinstance(old, tuple) else with_zero(old, rest)
+    return msgspec.structs.replace(struct, **{name: new})
 
 
 @pytest.mark.parametrize("key", [*emqx_keys.LISTENER_KEYS, *emqx_keys.GLOBAL_KEYS])
 def test_every_emqx_key_is_documented(key: str) -> None:
-    assert f"{key}`" in sections()["EMQX 4.4 keys"]
+    assert f"{key}`" in PAGE.partition("\n## EMQX 4.4 keys\n")[2]
 
 
 def test_the_page_on_tls_shows_the_defaults_and_explains_each(tmp_path: Path) -> None:
