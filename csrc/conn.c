@@ -106,15 +106,6 @@ int gw_conn_judge(gw_conn *conn) {
 
 void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict) { *verdict = conn->verification.verdict; }
 
-uint8_t *gw_conn_leaf(const gw_conn *conn, size_t *length) {
-  X509 *leaf = gw_openssl.SSL_get_peer_certificate(conn->ssl);
-  uint8_t *der = gw_x509_der(leaf, length);
-  gw_openssl.X509_free(leaf); /* NULL is fine, here and there */
-  return der;
-}
-
-void gw_free(void *memory) { free(memory); }
-
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
 
 void gw_conn_introduce(gw_conn *conn, const gw_peer *peer) { conn->peer = *peer; }
@@ -138,20 +129,20 @@ void gw_conn_farewell(gw_conn *conn) {
 
 void gw_conn_close(gw_conn *conn) {
   char last[LAST_READ];
-  if (conn->ssl == NULL) return;
+  if (conn->fd < 0) return;
   gw_conn_farewell(conn);
-  gw_openssl.SSL_free(conn->ssl);
-  conn->ssl = NULL;
   /* Closing a socket with unread data sends a reset, which overtakes the alert or close_notify just sent: the client
    * would see "connection reset" and no reason. */
   if (!conn->drained) (void)recv(conn->fd, last, sizeof last, MSG_DONTWAIT);
   (void)close(conn->fd);
+  conn->fd = -1;
   gw_count(gw_listener_rules(conn->verification.listener)->connections, 0, (uint64_t)-1);
 }
 
 void gw_conn_free(gw_conn *conn) {
   if (conn == NULL) return;
   gw_conn_close(conn);
+  gw_openssl.SSL_free(conn->ssl);
   gw_chain_free(conn->verification.chain);
   free(conn);
 }

@@ -19,15 +19,15 @@ typedef struct sockaddr_in6 gw_peer;
 
 /* Open to the front and the relay; Python sees an opaque type. */
 typedef struct gw_conn {
-  SSL *ssl;                     /* owned; NULL once closed */
-  int fd;                       /* owned; the client's socket, non-blocking */
+  SSL *ssl;                     /* owned */
+  int fd;                       /* owned; the client's socket, non-blocking; -1 once closed */
   int established;              /* the handshake is over, close_notify makes sense */
   int drained;                  /* the client has said that it sends no more, and all of it was read */
   gw_node node;                 /* in its front's list, until the handshake is over */
   int64_t accepted_ms;          /* the front's: gw_now_ms() at accept */
   uint32_t awaited;             /* the front's: what its epoll reports of |fd|; 0 when not registered */
   gw_peer peer;
-  gw_verification verification; /* owns chain and leaf_der */
+  gw_verification verification; /* owns the chain */
 } gw_conn;
 
 enum {
@@ -56,18 +56,13 @@ int gw_conn_judge(gw_conn *conn);
 /* gw_conn_verdict copies what the last lookup said. */
 void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
 
-/* gw_conn_leaf returns the DER of the client's certificate, malloc'd for the caller to release with gw_free, or NULL
- * where there is none. Established connections only. */
-uint8_t *gw_conn_leaf(const gw_conn *conn, size_t *length);
-void gw_free(void *memory);
-
 /* gw_conn_peer copies the client's address; gw_conn_introduce makes it another one, because who connected was not the
  * client. */
 void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
 void gw_conn_introduce(gw_conn *conn, const gw_peer *peer);
 
-/* gw_conn_fd returns the client's socket, gw_conn_ssl the SSL object: the connection owns both; they are to be asked and
- * not changed, and not of one that was closed. */
+/* gw_conn_fd returns the client's socket, -1 once closed, gw_conn_ssl the SSL object: the connection owns both; they are
+ * to be asked and not changed. */
 int gw_conn_fd(const gw_conn *conn);
 void *gw_conn_ssl(const gw_conn *conn);
 
@@ -75,8 +70,8 @@ void *gw_conn_ssl(const gw_conn *conn);
  * client knows that it is over. A second call does no harm. The connection may only be closed then. */
 void gw_conn_farewell(gw_conn *conn);
 
-/* gw_conn_close says farewell, closes the socket and frees all of TLS; who the client
- * is stays known. A second call does nothing. */
+/* gw_conn_close says farewell and closes the socket; what TLS knows of the client can be asked on. A second call does
+ * nothing. */
 void gw_conn_close(gw_conn *conn);
 
 /* gw_conn_free closes and frees everything. NULL is fine. */

@@ -93,7 +93,7 @@ static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriva
   arrival->conn = conn;
   arrival->listener = front->listener;
   arrival->result = result;
-  arrival->leaf_der = NULL;
+  arrival->leaf = NULL;
   arrival->clear = result == GW_HANDSHAKE_DONE && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
   if (conn->awaited != 0) (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   gw_list_remove(&conn->node);

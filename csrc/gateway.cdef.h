@@ -44,6 +44,9 @@ typedef struct {
 } gw_openssl_slot;
 extern const gw_openssl_slot gw_openssl_slots[];
 
+typedef struct ssl_st SSL;
+typedef struct x509_st X509;
+
 /* revoked.h */
 typedef struct {
   const uint8_t *issuer_name;
@@ -200,7 +203,6 @@ void *gw_sni_find(const gw_sni *sni, const char *host);
 void gw_sni_attach(const gw_sni *sni, void *ssl_ctx);
 
 /* alpn.h */
-typedef struct ssl_st SSL;
 int gw_alpn_select(SSL *ssl, uint8_t **selected, uint8_t *selected_length, uint8_t *offered, unsigned int length,
                    void *own);
 void gw_alpn_attach(void *ssl_ctx, uint8_t *own);
@@ -219,7 +221,6 @@ gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *err
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
 void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
-void gw_free(void *memory);
 typedef struct {
   ...;
 } gw_peer;
@@ -258,12 +259,8 @@ typedef struct {
   uint64_t bytes_in;
   uint64_t bytes_out;
   int64_t duration_ms;
-  gw_verdict verdict;
-  gw_peer peer;
   gw_listener *listener;
   char detail[96];
-  uint8_t *leaf_der;
-  size_t leaf_der_length;
   gw_conn *conn;
 } gw_relay_event;
 typedef struct {
@@ -286,8 +283,7 @@ typedef struct {
   int clear;
   int code;
   gw_error error;
-  uint8_t *leaf_der;
-  size_t leaf_der_length;
+  X509 *leaf;
 } gw_arrival;
 enum { GW_DOOR_FULL = 6, GW_DOOR_STUCK, GW_DOOR_ASK };
 int gw_relay_next_arrival(gw_relay *relay, gw_arrival *arrival);

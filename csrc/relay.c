@@ -188,7 +188,7 @@ void gw_relay_free(gw_relay *relay) {
   gw_relay_stop(relay);
   while (gw_relay_next_arrival(relay, &arrival)) {
     gw_conn_free(arrival.conn);
-    free(arrival.leaf_der);
+    gw_openssl.X509_free(arrival.leaf);
   }
   for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) gw_link_free(gw_link_of(node));
   gw_list_move(&relay->doors, &relay->opened);

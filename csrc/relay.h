@@ -36,13 +36,10 @@ typedef struct {
   uint64_t bytes_in;     /* plain bytes received from the client, without the preface */
   uint64_t bytes_out;    /* plain bytes received from the broker */
   int64_t duration_ms;   /* in the relay */
-  gw_verdict verdict;    /* of the client when it was last looked up */
-  gw_peer peer;          /* the client's address */
   gw_listener *listener; /* where it came in; borrowed */
   char detail[96];       /* errno or OpenSSL's reason, or empty */
-  uint8_t *leaf_der;     /* GW_END_REVOKED: the client's certificate, to be released with gw_free; else NULL */
-  size_t leaf_der_length;
-  gw_conn *conn;         /* GW_END_BROKER_REFUSED: nothing was read from it; to be adopted anew or freed; else NULL */
+  gw_conn *conn;         /* the reader's to free: it is closed and can be asked who the client was; after
+                            GW_END_BROKER_REFUSED nothing was read from it, and it can be adopted anew */
 } gw_relay_event;
 
 typedef struct {
@@ -90,8 +87,7 @@ typedef struct {
   int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
   int code;              /* of GW_DOOR_STUCK: the errno of accept(2) */
   gw_error error;        /* of GW_HANDSHAKE_FAILED */
-  uint8_t *leaf_der;     /* of GW_DOOR_ASK: a client's certificate, to be released with gw_free; else NULL */
-  size_t leaf_der_length;
+  X509 *leaf;            /* of GW_DOOR_ASK: a client's certificate, a reference that the reader frees; else NULL */
 } gw_arrival;
 
 enum {

@@ -88,7 +88,6 @@ void gw_link_free(gw_link *link) {
   drop_pending(&link->flows[GW_IN]);
   drop_pending(&link->flows[GW_OUT]);
   gw_conn_free(link->conn);
-  free(link->leaf_der);
   free(link);
 }
 
@@ -301,22 +300,14 @@ void gw_link_close(gw_link *link, uint8_t *scratch) {
 }
 
 void gw_link_tell(gw_link *link, gw_relay_event *event) {
-  gw_conn *conn = link->conn;
   *event = (gw_relay_event){.id = link->id,
                             .end = link->end,
                             .bytes_in = link->flows[GW_IN].bytes,
                             .bytes_out = link->flows[GW_OUT].bytes,
                             .duration_ms = link->ended_ms - link->adopted_ms,
-                            .verdict = conn->verification.verdict,
-                            .leaf_der = link->leaf_der,
-                            .leaf_der_length = link->leaf_der_length,
-                            .listener = conn->verification.listener};
-  gw_conn_peer(conn, &event->peer);
+                            .conn = link->conn,
+                            .listener = link->conn->verification.listener};
   const char *detail = link->reason != NULL ? link->reason : link->error != 0 ? strerror(link->error) : "";
   (void)snprintf(event->detail, sizeof event->detail, "%s", detail);
-  if (link->end == GW_END_BROKER_REFUSED) {
-    event->conn = conn;
-    link->conn = NULL;
-  }
-  link->leaf_der = NULL;
+  link->conn = NULL;
 }

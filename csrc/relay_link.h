@@ -80,8 +80,6 @@ struct gw_link {
   int64_t due_us;      /* when it has been in its phase for too long */
   gw_side sides[2];
   gw_flow flows[2];
-  uint8_t *leaf_der;   /* malloc'd: the client's certificate, where it ended for being revoked; else NULL */
-  size_t leaf_der_length;
 };
 
 /* The scratch buffer that gw_link_pump needs. */
@@ -91,7 +89,7 @@ enum { GW_SCRATCH_SIZE = 65536 };
  * broker. NULL without memory, and both stay the caller's. */
 gw_link *gw_link_new(gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface, size_t preface_length);
 
-/* gw_link_free releases |link| (NULL is fine) and, if it still has one, |conn|; |upstream| has been closed. */
+/* gw_link_free releases |link| (NULL is fine) and |conn|, if it still has one; |upstream| has been closed. */
 void gw_link_free(gw_link *link);
 
 /* gw_link_prepare sets the broker's socket's options. Returns 1 when it is connected. */
@@ -119,7 +117,7 @@ void gw_link_cause(gw_link *link, int end, int error, const char *reason);
  * refused, the client's stays as it is. |scratch| is overwritten. */
 void gw_link_close(gw_link *link, uint8_t *scratch);
 
-/* gw_link_tell makes the event of a link that is over; what |event| then owns is not the link's any more. */
+/* gw_link_tell makes the event of a link that is over; its connection is the event's then. */
 void gw_link_tell(gw_link *link, gw_relay_event *event);
 
 #endif

@@ -104,10 +104,8 @@ static int watch(gw_relay *relay, gw_link *link, int number, int how, uint32_t e
 static void end_link(gw_relay *relay, gw_link *link) {
   if (link->end == GW_END_BROKER_REFUSED) {
     (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0); /* it goes back to the worker, open */
-  } else if (link->end == GW_END_REVOKED) {
-    link->leaf_der = gw_conn_leaf(link->conn, &link->leaf_der_length);
-    gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
   }
+  gw_count(relay->counters, GW_COUNT_DISCONNECTED, link->end == GW_END_REVOKED);
   gw_link_close(link, relay->scratch);
   link->ended_ms = gw_now_ms();
   enter(relay, link, GW_OVER);
@@ -230,7 +228,7 @@ static void leave(gw_relay *relay, const gw_arrival *arrival) {
   gw_caller *caller = malloc(sizeof *caller);
   if (caller == NULL) {
     gw_conn_free(arrival->conn); /* nobody can be told */
-    free(arrival->leaf_der);
+    gw_openssl.X509_free(arrival->leaf); /* NULL is fine, here and there */
     gw_count(relay->counters, GW_COUNT_HANDSHAKING, arrival->conn != NULL ? (uint64_t)-1 : 0);
     return;
   }
@@ -249,10 +247,9 @@ static int revoked_now(gw_relay *relay, gw_link *link, const gw_snapshot *snapsh
   if (verdict.verdict == GW_VERDICT_REVOKED) {
     known->verdict = verdict;
   } else if (verdict.ask != GW_ASK_NOTHING && relay->asks > 0) {
-    gw_arrival arrival = {.listener = known->listener, .result = GW_DOOR_ASK};
-    arrival.leaf_der = gw_conn_leaf(link->conn, &arrival.leaf_der_length);
+    X509 *leaf = gw_openssl.SSL_get_peer_certificate(link->conn->ssl);
     relay->asks--;
-    leave(relay, &arrival);
+    leave(relay, &(gw_arrival){.listener = known->listener, .result = GW_DOOR_ASK, .leaf = leaf});
   }
   return verdict.verdict == GW_VERDICT_REVOKED;
 }

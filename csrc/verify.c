@@ -10,7 +10,7 @@
 
 typedef struct {
   X509 *x509; /* borrowed, of the listener's store or kept by who told of it */
-  uint8_t *der; /* owned */
+  BIO *der; /* owned */
   gw_certificate certificate; /* inside |der|, like |identity| */
   gw_issuer identity;
   int parent; /* index, or -1 */
@@ -33,7 +33,7 @@ struct gw_chain {
   int depth;               /* 0 is the client's own */
   int is_ca;
   gw_issuer issuer;        /* in the listener's or in |sent|; without a key: not known, so covered by no list */
-  uint8_t *sent;           /* owned: the DER of a CA that only the client has */
+  BIO *sent;               /* owned: the DER of a CA that only the client has */
   size_t points_count, serial_length;
   gw_point points[]; /* and behind them the serial: content of the DER INTEGER */
 };
@@ -52,29 +52,16 @@ void gw_verify_end(void) { current = NULL; }
 
 /* --- what OpenSSL's certificates say --- */
 
-uint8_t *gw_x509_der(X509 *x509, size_t *length) {
-  BIO *bio = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
-  char *data = NULL;
-  int good = x509 != NULL && bio != NULL && gw_openssl.i2d_X509_bio(bio, x509) == 1;
-  long size = good ? gw_openssl.BIO_get_mem_data(bio, &data) : 0;
-  uint8_t *der = size > 0 ? malloc((size_t)size) : NULL;
-  if (der != NULL) {
-    *length = (size_t)size;
-    memcpy(der, data, *length);
+/* Reads |x509| into |certificate|. Returns its DER, which that borrows from, for the caller to free; or NULL. */
+static BIO *read_certificate(X509 *x509, gw_certificate *certificate) {
+  BIO *der = gw_openssl.BIO_new(gw_openssl.BIO_s_mem());
+  char *octets = NULL;
+  if (der != NULL && gw_openssl.i2d_X509_bio(der, x509) == 1) {
+    long length = gw_openssl.BIO_get_mem_data(der, &octets);
+    if (gw_certificate_read((const uint8_t *)octets, (size_t)length, certificate)) return der;
   }
-  (void)gw_openssl.BIO_free(bio);
-  return der;
-}
-
-/* Reads |x509| into |certificate|. Returns its DER, malloc'd, which that borrows from; or NULL. */
-static uint8_t *read_certificate(X509 *x509, gw_certificate *certificate) {
-  size_t length = 0;
-  uint8_t *der = gw_x509_der(x509, &length);
-  if (der != NULL && !gw_certificate_read(der, length, certificate)) {
-    free(der);
-    der = NULL;
-  }
-  return der;
+  (void)gw_openssl.BIO_free(der); /* NULL is fine */
+  return NULL;
 }
 
 /* The identity of a CA, octet for octet as it stands in its certificate. */
@@ -96,7 +83,7 @@ gw_listener *gw_listener_new(gw_world *world, const gw_rules *rules) {
 
 void gw_listener_free(gw_listener *listener) {
   if (listener == NULL) return;
-  for (int i = 0; i < listener->count; i++) free(listener->authorities[i].der);
+  for (int i = 0; i < listener->count; i++) (void)gw_openssl.BIO_free(listener->authorities[i].der);
   free(listener);
 }
 
@@ -129,7 +116,7 @@ static const authority *find_own(const gw_listener *listener, const X509 *x509) 
 void gw_chain_free(gw_chain *chain) {
   while (chain != NULL) {
     gw_chain *next = chain->next;
-    free(chain->sent);
+    if (chain->sent != NULL) (void)gw_openssl.BIO_free(chain->sent);
     free(chain);
     chain = next;
   }
@@ -155,10 +142,10 @@ static int add_link(gw_chain **chain, const gw_listener *listener, X509 *subject
   int count = *chain == NULL ? 1 : (*chain)->count + 1;
   const authority *own = find_own(listener, subject), *above = find_own(listener, issuer);
   gw_certificate read;
-  uint8_t *der = own == NULL ? read_certificate(subject, &read) : NULL;
+  BIO *der = own == NULL ? read_certificate(subject, &read) : NULL;
   const gw_certificate *certificate = own != NULL ? &own->certificate : der != NULL ? &read : NULL;
   gw_chain *link = certificate == NULL || count > MAX_LINKS ? NULL : new_link(certificate);
-  free(der);
+  (void)gw_openssl.BIO_free(der);
   if (link == NULL) return 0;
   link->next = *chain;
   link->count = count;
@@ -198,10 +185,10 @@ static int add_path(gw_chain **chain, const gw_listener *listener, X509 *leaf, i
 static int is_anchor(const authority *ca, X509 *leaf, X509_NAME *issuer) {
   int named = gw_openssl.X509_NAME_cmp(gw_openssl.X509_get_subject_name(leaf), issuer) == 0;
   gw_certificate read;
-  uint8_t *der = ca->parent < 0 && named ? read_certificate(leaf, &read) : NULL;
+  BIO *der = ca->parent < 0 && named ? read_certificate(leaf, &read) : NULL;
   gw_issuer identity = der != NULL ? identity_of(&read) : (gw_issuer){0};
   int same = der != NULL && gw_issuer_compare(&identity, &ca->identity) == 0;
-  free(der);
+  (void)gw_openssl.BIO_free(der);
   return same;
 }
 
@@ -373,9 +360,9 @@ void gw_verdict_settle(const gw_listener *listener, gw_verdict *verdict) {
 
 static int is_for(X509 *leaf, const gw_rules *rules) {
   gw_certificate read;
-  uint8_t *der = read_certificate(leaf, &read);
+  BIO *der = read_certificate(leaf, &read);
   int all = der != NULL && gw_certificate_is_for(&read, rules->usages, rules->usages_length);
-  free(der);
+  (void)gw_openssl.BIO_free(der);
   return all;
 }
 

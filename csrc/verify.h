@@ -136,7 +136,4 @@ static inline int gw_verdict_open(const gw_verdict *verdict) {
  * unchecked. Who is let in to wait counts when that is over; who has an open one is. */
 void gw_verdict_settle(const gw_listener *listener, gw_verdict *verdict);
 
-/* gw_x509_der returns the DER of |x509|, malloc'd, or NULL; of NULL it is NULL. */
-uint8_t *gw_x509_der(X509 *x509, size_t *length);
-
 #endif

@@ -33,6 +33,7 @@ from gateway.refusals import Refusals
 from gateway.revocation import policy
 from gateway.revocation.coverage import terms
 from gateway.tls import context, openssl
+from gateway.tls.handshake import examine
 from gateway.upstream import Upstream
 from gateway.upstream.client import known_by, known_by_nothing, preface
 from gateway.upstream.tunnel import broker_tls
@@ -368,11 +369,11 @@ class Worker:
         except trio.BrokenResourceError:
             return
 
-    async def _renew(self, due: Due) -> None:
+    async def _renew(self, listener: native.Listener, leaf: bytes) -> None:
         """Have responders asked again about a client that is connected; whom they revoke, the relay ends."""
         self._renewals += 1
         with trio.move_on_after(_RENEWAL):
-            await self._door_of(due.listener).ask([due.leaf])
+            await self._door_of(listener).ask([leaf])
         self._renewals -= 1
         if not self._renewals:
             # The relay tells of some at a time: maybe there are more.
@@ -392,17 +393,18 @@ class Worker:
                 if isinstance(arrival, Obstacle):
                     self._explain(arrival)
                 elif isinstance(arrival, Due):
-                    sessions.start_soon(self._renew, arrival)
+                    leaf = openssl.released_certificate(arrival.x509)
+                    sessions.start_soon(self._renew, arrival.listener, leaf)
                 else:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
             for event in self._relay.events():
                 door = self._door_of(event.listener)
-                if event.conn is None:
-                    door.upstream.left(event.id)
-                    _log_end(door, event)
-                else:
+                if event.end is End.BROKER_REFUSED:
                     door.upstream.refused(event.id)
                     sessions.start_soon(self._reach_broker, event.conn)
+                else:
+                    door.upstream.left(event.id)
+                    _log_end(door, event)
 
     def _door_of(self, listener: native.Listener) -> session.Door:
         return next(door for door in self._doors if door.listener is listener)
@@ -488,7 +490,7 @@ def _ignore(_chain: Sequence[bytes]) -> None:
 
 def _log_end(door: session.Door, event: RelayEvent) -> None:
     values: dict[str, object] = {
-        "peer": event.peer,
+        "peer": event.conn.peer,
         "broker": door.upstream.name(event.id),
         "end": event.end.name.lower(),
     }
@@ -496,8 +498,7 @@ def _log_end(door: session.Door, event: RelayEvent) -> None:
         values["detail"] = event.detail
     values |= {"bytes_in": event.bytes_in, "bytes_out": event.bytes_out, "seconds": round(event.duration, 3)}
     if event.end is End.REVOKED:
-        values |= {"reason": "certificate_revoked"}
-        values |= policy.describe_client(event.leaf) | policy.describe_verdict(event.verdict)
+        values |= policy.describe(examine(event.conn))
         door.log.warning("client disconnected", **values)
         door.refused("client disconnected", {"listener": door.name, **values})
     else:

@@ -100,7 +100,7 @@ async def test_the_client_is_whom_the_header_says(house: House, header: bytes, p
         assert house.relays(client)
     assert told == [peer]
     assert house.gate.counters.handshake_times()[-1] == house.counted(Counter.HANDSHAKES) == 1
-    assert house.gate.ended(0).peer == peer
+    assert house.gate.ended(0).conn.peer == peer
     assert house.counted(Counter.HANDSHAKING) == 0
 
 

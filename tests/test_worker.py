@@ -22,6 +22,7 @@ from gateway.log import get_logger
 from gateway.metrics import Counters, gauge_index
 from gateway.native import Conn, Due, Limits, Obstacle, Step
 from gateway.publish import Cover, Question, Update
+from gateway.tls import openssl
 from gateway.worker import Post, Worker
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ async def test_those_whose_answers_grow_old_are_asked_about_and_then_more_are_lo
 
     doorman._door.ask = ask
     monkeypatch.setattr(doorman.worker._relay, "recheck", lambda: looked.append(len(asked)))
-    due = [Due(doorman.listener, bytes([number])) for number in range(3)]
+    monkeypatch.setattr(openssl, "released_certificate", lambda address: bytes([address]))
+    due = [Due(doorman.listener, number) for number in range(3)]
     await doorman.hear(monkeypatch, *due)
     assert sorted(asked) == [b"\0", b"\1", b"\2"]
     assert looked == [3]

@@ -40,6 +40,7 @@ typedef struct {
   gw_world *world;
   gw_listener *listener;
   gw_relay *relay;
+  gw_conn *told; /* of the last event, to be asked; after GW_END_BROKER_REFUSED the test's, and not here */
 } stage;
 
 typedef struct {
@@ -114,6 +115,7 @@ static inline void stage_open(stage *on, int version, int check, const gw_relay_
 
 static inline void stage_close(stage *on) {
   gw_relay_stop(on->relay);
+  gw_conn_free(on->told);
   CHECK(gw_relay_live(on->relay) == 0 && on->counters[GW_COUNT_LIVE] == 0);
   gw_relay_free(on->relay);
   gw_listener_free(on->listener);
@@ -130,6 +132,9 @@ static inline gw_relay_event next_event(stage *on) {
     struct pollfd waiting = {.fd = gw_relay_event_fd(on->relay), .events = POLLIN};
     CHECK(poll(&waiting, 1, PATIENCE * 1000) == 1);
   }
+  gw_conn_free(on->told);
+  on->told = event.end == GW_END_BROKER_REFUSED ? NULL : event.conn;
+  CHECK(event.conn != NULL && (on->told == NULL || gw_conn_fd(on->told) == -1));
   return event;
 }
 

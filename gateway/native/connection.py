@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gateway.errors import GatewayError
 from gateway.native import sockaddr
-from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_bytes, to_text
+from gateway.native.binding import End, Step, error_text, ffi, lib, new_error, to_text
 from gateway.native.verify import Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ class Due(NamedTuple):
     """Responders are to be asked about a client that is connected."""
 
     listener: Listener
-    leaf: bytes
-    """Its certificate (DER)."""
+    x509: int
+    """The address of its certificate's X509, for `gateway.tls.openssl` to read and release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +227,9 @@ class RelayEvent:
     bytes_in: int
     bytes_out: int
     duration: float
-    verdict: Verdict
-    peer: str
     detail: str
-    leaf: bytes
-    """REVOKED: the client's certificate (DER)."""
-    conn: Conn | None
-    """BROKER_REFUSED: the connection, with nothing read from it, to be adopted anew or closed."""
+    conn: Conn
+    """Closed, and to be asked who the client was; after BROKER_REFUSED it can be adopted anew, unread."""
 
 
 class Relay:
@@ -308,9 +304,7 @@ class Relay:
         while lib.gw_relay_next_arrival(self.pointer, arrival):
             listener = self._listeners[arrival.listener]
             if arrival.result == lib.GW_DOOR_ASK:
-                leaf = to_bytes(arrival.leaf_der, arrival.leaf_der_length)
-                lib.gw_free(arrival.leaf_der)
-                yield Due(listener, leaf)
+                yield Due(listener, int(ffi.cast("uintptr_t", arrival.leaf)))
             elif arrival.conn == ffi.NULL:
                 yield Obstacle(listener, arrival.code)
             else:
@@ -354,20 +348,16 @@ class Relay:
         """Take the events that wait."""
         event = ffi.new("gw_relay_event *")
         while lib.gw_relay_next_event(self.pointer, event):
-            leaf = to_bytes(event.leaf_der, event.leaf_der_length)
-            lib.gw_free(event.leaf_der)
+            listener = self._listeners[event.listener]
             yield RelayEvent(
                 id=event.id,
-                listener=self._listeners[event.listener],
+                listener=listener,
                 end=End(event.end),
                 bytes_in=event.bytes_in,
                 bytes_out=event.bytes_out,
                 duration=event.duration_ms / 1000,
-                verdict=verdict_of(event.verdict),
-                peer=_peer_text(ffi.addressof(event, "peer")),
                 detail=to_text(event.detail),
-                leaf=leaf,
-                conn=None if event.conn == ffi.NULL else Conn(self._listeners[event.listener], event.conn),
+                conn=Conn(listener, event.conn),
             )
 
     def stop(self) -> None:

@@ -180,6 +180,11 @@ def _shared(pointer: Any) -> X509:
     return _owned(pointer)
 
 
+def released_certificate(address: int) -> bytes:
+    """The X509 at this address (DER); the reference to it is given up."""
+    return dump_certificate(FILETYPE_ASN1, _owned(_binding.ffi.cast("X509 *", address)))
+
+
 def certificate_at(address: int) -> x509.Certificate:
     """The X509 at this address."""
     return _shared(_binding.ffi.cast("X509 *", address)).to_cryptography()
