@@ -8,6 +8,7 @@ the worker that accepts from it is replaced by another.
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from collections import Counter
 from pathlib import Path
@@ -15,13 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import publish
 from gateway.errors import ConfigError
+from gateway.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from structlog.typing import FilteringBoundLogger
+
     from gateway.config.model import Address, Config
+    from gateway.privileges import Identity
 
 _BACKLOG = 4096
+# What a worker has open besides its connections, with some to spare.
+_OTHER_DESCRIPTORS = 64
 
 
 class _Place(NamedTuple):
@@ -116,7 +123,61 @@ class Sockets:
                     opened.close()
 
 
-def listen_admin(address: Address) -> socket.socket:
+class AdminSockets:
+    """Those of the admin interface, of which no process needs one of its own."""
+
+    def __init__(self, identity: Identity | None) -> None:
+        """`identity` is given what stands in the file system."""
+        self._identity = identity
+        self._bound: dict[Address, socket.socket] = {}
+
+    def bind(self, address: Address | None) -> socket.socket | None:
+        """The one of `address`, where there is any.
+
+        Raises:
+            ConfigError: the address is taken, or not ours.
+        """
+        if address is None:
+            return None
+        if address in self._bound:
+            return self._bound[address]
+        try:
+            bound = _listen_admin(address)
+            if address.path and self._identity is not None:
+                self._identity.own(Path(address.path))
+        except OSError as exc:
+            raise ConfigError(f"admin.bind: cannot listen on {address}: {exc.strerror}") from exc
+        self._bound[address] = bound
+        get_logger(process="supervisor").info("listening", listener="admin", address=address)
+        return bound
+
+    def keep(self, *configs: Config) -> None:
+        """Close those that none of `configs` names."""
+        for address in self._bound.keys() - {config.admin.bind for config in configs}:
+            self._bound.pop(address).close()
+
+
+def raise_descriptor_limit(config: Config, workers: int, log: FilteringBoundLogger) -> None:
+    """Use all the descriptors that this process may have, and say so where they are not enough.
+
+    A connection has two, its client's socket and its broker's; where that speaks TLS a pair between them.
+    """
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    wanted = sum(listener.max_connections for listener in config.listeners)
+    each = 4 if any(listener.upstream_tls.enabled for listener in config.listeners) else 2
+    room = workers * max(0, limit - _OTHER_DESCRIPTORS) // each
+    if limit != resource.RLIM_INFINITY and room < wanted:
+        log.warning(
+            "descriptor limit low",
+            limit=limit,
+            connections=room,
+            max_connections=wanted,
+            consequence="beyond that clients wait in the kernel's queue; raise LimitNOFILE or ulimit -Hn",
+        )
+
+
+def _listen_admin(address: Address) -> socket.socket:
     """The socket of the admin interface.
 
     Raises:

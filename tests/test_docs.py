@@ -13,7 +13,7 @@ import click
 import msgspec
 import pytest
 
-from gateway import supervisor
+from gateway import children
 from gateway.cli import main
 from gateway.config.load import load
 from gateway.config.model import Config
@@ -275,7 +275,7 @@ def test_the_unit_gives_the_drain_its_time_and_starts_what_exists() -> None:
     unit.read(ROOT / "deploy" / "tls-gateway.service")
     service = unit["Service"]
     (drain,) = (each.default for each in msgspec.structs.fields(Config) if each.name == "drain_timeout")
-    longest = drain + 2 * supervisor._KILL_AFTER
+    longest = drain + 2 * children.KILL_AFTER
     assert float(service["TimeoutStopSec"].removesuffix("s")) > longest
     for key in ("ExecStartPre", "ExecStart", "ExecReload"):
         program, name, option, file = service[key].split()

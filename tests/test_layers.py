@@ -29,11 +29,13 @@ LAYERS = [
     {"introduction"},
     {"revocation", "stapling"},
     {"upstream"},
+    {"generations", "run_directory"},
     {"reading"},
     {"tls"},
     {"schedule", "refusals", "inquiries"},
     {"fetch", "store", "publish", "sockets", "commands"},
-    {"addresses", "service", "bell", "privileges"},
+    {"addresses", "service", "bell", "children"},
+    {"privileges"},
     {"native"},
     {"config"},
     {"metrics", "log"},
@@ -88,8 +90,9 @@ def test_only_tls_openssl_touches_cryptographys_private_binding(path: Path) -> N
     assert not users or path.relative_to(PACKAGE) == Path("tls/openssl.py")
 
 
-def test_the_supervisor_can_fork_at_any_time() -> None:
-    assert not {"trio", "threading"} & imports(PACKAGE / "supervisor.py")
+@pytest.mark.parametrize("name", ["supervisor", "generations", "children"])
+def test_the_supervisor_can_fork_at_any_time(name: str) -> None:
+    assert not {"trio", "threading"} & imports(PACKAGE / f"{name}.py")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "csrc").glob("*.[ch]")), ids=lambda path: path.name)

@@ -1,0 +1,148 @@
+"""Generations: what each configuration has made, which of them accepts, and when those before end.
+
+One is in force; a reload begins the next one beside it, and only when all workers of that
+accept do those before stop, and serve the connections that they have. The supervisor asks
+after each signal; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway import children, publish
+from gateway.children import KILL_AFTER, NEVER
+from gateway.metrics import Counters
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Sequence
+
+    from gateway.children import Child
+    from gateway.config.model import Config
+    from gateway.reading import Reading
+    from gateway.tls.context import ServerContext
+
+# Generations that still have connections; whoever reloads more often than these end loses the oldest ones.
+_MOST_DRAINING = 4
+
+
+@dataclass(eq=False)
+class Generation:
+    """What one configuration makes."""
+
+    number: int
+    reading: Reading
+    servers: Sequence[ServerContext]
+    workers: int
+    counters: Counters
+    admin: tuple[socket.socket, bytes | None] | None
+    children: list[Child] = field(default_factory=list)
+    """Its workers."""
+    stop_at: float = NEVER
+    """When its last connections are ended, where others accept by now."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self.reading.config
+
+
+class Generations:
+    """The one in force, the next one, and those that drain."""
+
+    def __init__(self, first: Generation) -> None:
+        self.current = first
+        self.next: Generation | None = None
+        """Begun, but not all of its workers accept yet."""
+        self._draining: list[Generation] = []
+
+    @property
+    def latest(self) -> Generation:
+        """The one that the next would succeed."""
+        return self.next or self.current
+
+    def in_force(self) -> list[Generation]:
+        """Those that accept, or are about to."""
+        return [self.current, *([self.next] if self.next else [])]
+
+    def all(self) -> list[Generation]:
+        """The oldest first."""
+        return [*self._draining, *self.in_force()]
+
+    def workers(self) -> Iterator[Child]:
+        """Those of all."""
+        for generation in self.all():
+            yield from generation.children
+
+    def forget(self, pid: int) -> None:
+        """The worker of this process id, if it is one, has ended, and its connections with it."""
+        for generation in self.all():
+            for child in generation.children:
+                if child.pid == pid:
+                    generation.counters.clear_gauges(child.worker or 0)
+
+    def next_step(self) -> float:
+        """When there is something to do about those that drain, on the monotonic clock."""
+        return min((generation.stop_at for generation in self._draining), default=NEVER)
+
+    def begin(self, after: Generation) -> None:
+        """`after` is the next one; its workers are not due before `start_next`."""
+        if self.next is not None:
+            self._hand_over(self.next)
+        self.next = after
+        # Workers that met the control process before this one would let clients in by its lists.
+        for child in after.children:
+            child.due = NEVER
+
+    def start_next(self) -> None:
+        """The workers of the next one are due."""
+        for child in self.next.children if self.next else ():
+            child.due = time.monotonic()
+
+    def take_over(self) -> Generation | None:
+        """Where all workers of the next one accept, those before need not any more: the one before, then."""
+        if self.next is None or not self.next.counters.accepting:
+            return None
+        before, self.current, self.next = self.current, self.next, None
+        self._hand_over(before)
+        return before
+
+    def _hand_over(self, generation: Generation) -> None:
+        """Have it accept no more, and serve those that it has."""
+        generation.stop_at = time.monotonic() + generation.config.reload_drain_timeout
+        for child in generation.children:
+            child.dismissed = True
+            # One that has just died would come back without a word that others accept.
+            child.due = NEVER
+        children.send(generation.children, publish.HAND_OVER)
+        self._draining.append(generation)
+        for oldest in self._draining[:-_MOST_DRAINING]:
+            oldest.stop_at = min(oldest.stop_at, time.monotonic())
+
+    def end_overdue(self) -> None:
+        """Tell those whose time to drain is up, forget generations that have ended."""
+        now = time.monotonic()
+        for generation in list(self._draining):
+            if generation.stop_at <= now:
+                generation.stop_at = NEVER
+                children.send(generation.children, publish.STOP)
+                for child in generation.children:
+                    child.kill_at = now + generation.config.drain_timeout + KILL_AFTER
+            if not any(child.pid for child in generation.children):
+                generation.counters.retire()
+                self._draining.remove(generation)
+
+
+def counters_after(before: Generation | None, config: Config, workers: int) -> Counters:
+    """Those of a generation of `config`, with what the one before has counted."""
+    if before is None:
+        return Counters(workers, len(config.listeners))
+    numbers = {listener.name: number for number, listener in enumerate(config.listeners)}
+    same = {
+        old: numbers[listener.name]
+        for old, listener in enumerate(before.config.listeners)
+        if listener.name in numbers
+    }
+    return before.counters.succeed(workers, len(config.listeners), same)
