@@ -1,4 +1,4 @@
-"""A worker process: listeners, their sessions, the relay thread, and the tables in force.
+"""A worker process: listeners, their sessions, and the relay thread.
 
 Its relay thread accepts, shakes hands and relays; what is here looks at those clients
 that are not simply good. It accepts once control has said that the lists are there (or have been tried),
@@ -9,29 +9,25 @@ with what it has and connects again.
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import os
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import bell, native, publish, session
-from gateway.errors import TableError
+from gateway.in_force import InForce
 from gateway.inquiries import Inquiries
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
-from gateway.native import Cover, Due, End, Front, Limits, Obstacle, Relay, Table, World
+from gateway.native import Due, End, Front, Limits, Obstacle, Relay, World
 from gateway.refusals import Refusals
 from gateway.revocation import policy
-from gateway.revocation.coverage import terms
+from gateway.sightings import Sightings
 from gateway.tls import context, openssl
 from gateway.tls.handshake import examine
 from gateway.upstream import Upstream
@@ -41,12 +37,13 @@ from gateway.upstream.tunnel import broker_tls
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from gateway.bell import Bell
     from gateway.config.model import Config, Listener
     from gateway.metrics import Counters
-    from gateway.native import Answers, Conn, RelayEvent, StapleSlot
+    from gateway.native import Answers, Conn, RelayEvent
     from gateway.tls.context import ServerContext
 
 # As in csrc/admission.c.
@@ -55,13 +52,9 @@ _LOOK = 0.05
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
-# Seconds from one client of a listener that is looked at, although it is simply good, to the next.
-_LOOK_AROUND = 1.0
 # How often the answers about clients that are connected are looked at, and how long it may take to renew one.
 _LOOK_AGAIN = 30.0
 _RENEWAL = 60.0
-# URLs and CAs that control has been told of.
-_MOST_SEEN = 10_000
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -97,41 +90,30 @@ class Worker:
         self._count = native.counter(page)
         self._numbers = memoryview(page).cast("Q")
         self._log = get_logger(process=f"worker-{post.index}")
-        self._world = World(page)
+        world = World(page)
         # Ordinary ends are told at the level of debugging: nobody else needs to be woken for them.
         quiet = not self._log.is_enabled_for(logging.DEBUG) and not any(map(_counts, post.config.listeners))
-        self._relay = Relay(self._world, connect_timeout=post.config.connect_timeout, quiet=quiet)
-        self._tables: dict[str, Table] = {}
-        """By path."""
-        self._covers: dict[str, publish.Cover] = {}
-        """Those in force."""
-        self._cas = [list(server.client_cas) for server in post.servers]
-        self._own = {ca.certificate.public_bytes(Encoding.DER) for cas in self._cas for ca in cas}
-        self._state = publish.Update(whole=True, ready=False)
+        self._relay = Relay(world, connect_timeout=post.config.connect_timeout, quiet=quiet)
+        self._in_force = InForce(world, self._relay.recheck, self._log)
         self._open_doors: set[int] = set()
-        self._changed = trio.Event()
-        self._curious: set[native.Listener] = set()
-        """Those of whose good clients one is to be looked at."""
         self._outgoing, self._unsent = trio.open_memory_channel[publish.ToControl](_MAX_HANDSHAKES)
         self._inquiries = Inquiries(self._send)
         self._renewals = 0
         """Questions about clients that are connected."""
         self._applied = 0
         """Of the updates of this connection, how many are in force."""
-        self._seen: set[str | bytes] = set()
+        self._sightings = Sightings(self._send, self._in_force.own)
         self._refusals = Refusals()
         self._stopping = False
-        self._staples: dict[str, list[StapleSlot]] = {}
-        """By the fingerprint of their certificate."""
-        self._doors = [self._open_door(number) for number in range(len(post.config.listeners))]
+        self._doors = [self._open_door(number, world) for number in range(len(post.config.listeners))]
 
-    def _open_door(self, number: int) -> session.Door:
+    def _open_door(self, number: int, world: World) -> session.Door:
         post, listener = self._post, self._post.config.listeners[number]
         check, on_unavailable, grace = policy.rules(listener.revocation)
         asks = policy.asks_responders(listener)
         rules, slots = context.enter_process(
             post.servers[number],
-            self._world,
+            world,
             check=check,
             on_unavailable=on_unavailable,
             grace=grace,
@@ -141,8 +123,7 @@ class Worker:
             answers=post.answers if asks else None,
             require_answer=listener.revocation.ocsp == "require",
         )
-        for key, slot in slots:
-            self._staples.setdefault(key, []).append(slot)
+        self._in_force.add(rules, post.servers[number], slots)
         upstream = Upstream(
             listener.upstreams,
             balance=listener.balance,
@@ -170,9 +151,9 @@ class Worker:
             count=self._count,
             log=self._log.bind(listener=listener.name),
             refused=self._refusals.add,
-            uncovered=self._learn if policy.follows(listener.revocation) else _ignore,
-            clear=self._glance,
-            tables_changed=self._wait_for_change,
+            uncovered=self._sightings.learn if policy.follows(listener.revocation) else _ignore,
+            clear=self._sightings.glance,
+            tables_changed=self._in_force.wait_for_change,
             ask=partial(self._inquiries.ask, listener.name),
             trusted=trusted,
             identify=known_by if listener.balance == "client" else known_by_nothing,
@@ -190,7 +171,7 @@ class Worker:
                     nursery.start_soon(self._follow_control)
                     nursery.start_soon(self._follow_relay, sessions)
                     nursery.start_soon(self._refusals.tell, self._outgoing)
-                    nursery.start_soon(self._look_around)
+                    nursery.start_soon(self._sightings.look_around, self._doors_that_learn())
                     nursery.start_soon(self._look_again)
                     for door in self._doors:
                         nursery.start_soon(door.upstream.tend)
@@ -205,7 +186,7 @@ class Worker:
 
     def _open(self) -> None:
         """Let clients come in, once the lists are there or have been tried, where nothing holds it back."""
-        held = self._state.held
+        held = self._in_force.state.held
         for number, listener in enumerate(self._post.config.listeners):
             if number in self._open_doors or listener.name in held or self._stopping:
                 continue
@@ -248,107 +229,29 @@ class Worker:
 
     def _apply(self, update: publish.Update) -> bool:
         """Put it in force; whether that is so of all that control has told until now."""
-        known, brokers, looks = self._state.cas, self._state.brokers, self._state.looks
-        self._state = publish.merge(self._state, update)
-        self._learn_cas([ca for key, ca in self._state.cas.items() if ca is not None and key not in known])
-        wanted = {key: cover for key, cover in self._state.covers.items() if cover is not None}
-        covers = {key: cover for key, cover in wanted.items() if self._open_tables(cover)}
-        if len(covers) < len(wanted):
-            covers = {**self._covers, **covers}
-        others = covers != self._covers
-        if others:
-            self._world.publish(itertools.chain.from_iterable(map(self._terms, covers.values())))
-            self._covers = covers
-            used = {path for cover in covers.values() for path in (cover.table, cover.delta)}
-            self._tables = {path: table for path, table in self._tables.items() if path in used}
-            changed, self._changed = self._changed, trio.Event()
-            changed.set()
-        if others or self._state.looks != looks:
-            self._relay.recheck()
-        for fingerprint, slots in self._staples.items():
-            staple = self._state.staples.get(fingerprint)
-            for slot in slots:
-                if staple is None:
-                    slot.set(b"", 0)
-                else:
-                    slot.set(staple.der, staple.expires)
-        if self._state.brokers != brokers:
+        brokers = self._in_force.state.brokers
+        whole = self._in_force.apply(update)
+        if self._in_force.state.brokers != brokers:
             self._apply_brokers()
         if update.ready:
             self._open()
-        return all(key in covers for key in wanted)
+        return whole
 
     def _apply_brokers(self) -> None:
         for door, listener in zip(self._doors, self._post.config.listeners, strict=True):
             up = {
-                str(address): self._state.brokers.get(publish.broker_key(listener.name, str(address)))
+                str(address): self._in_force.state.brokers.get(
+                    publish.broker_key(listener.name, str(address))
+                )
                 for address in listener.upstreams
             }
             door.upstream.checked({address: found for address, found in up.items() if found is not None})
 
-    def _open_tables(self, cover: publish.Cover) -> bool:
-        for path in (cover.table, cover.delta):
-            if path is not None and path not in self._tables:
-                try:
-                    # control has just written and checked it; the header is checked all the same.
-                    self._tables[path] = Table.open(Path(path), deep=False)
-                except (OSError, TableError) as exc:
-                    self._log.error(
-                        "table unusable", path=path, error=str(exc), consequence="those before stay"
-                    )
-                    return False
-        return True
-
-    def _terms(self, cover: publish.Cover) -> Iterator[Cover]:
-        return terms(
-            cover, self._tables[cover.table], None if cover.delta is None else self._tables[cover.delta]
-        )
-
-    def _learn_cas(self, found: Sequence[bytes]) -> None:
-        """Take in the CAs that clients brought to any worker, each below one that is there already."""
-        certificates = [x509.load_der_x509_certificate(ca) for ca in found]
-        for door, known in zip(self._doors, self._cas, strict=True):
-            # Until nothing is added any more: one may hang below another that comes behind it.
-            while any(context.learn_ca(door.listener, known, certificate) for certificate in certificates):
-                pass
-
-    async def _wait_for_change(self) -> None:
-        await self._changed.wait()
-
-    async def _look_around(self) -> None:
-        """Look at the certificate of a client now and then that is simply good.
-
-        Nothing else is told of those, and where the deltas are may stand in their certificates alone.
-        """
+    def _doors_that_learn(self) -> list[tuple[native.Listener, Front]]:
         pairs = zip(self._doors, self._post.config.listeners, strict=True)
-        doors = [door for door, listener in pairs if policy.follows(listener.revocation)]
-        while True:
-            for door in doors:
-                self._curious.add(door.listener)
-                door.front.show_one()
-            await trio.sleep(_LOOK_AROUND)
-
-    def _glance(self, conn: Conn) -> None:
-        if conn.listener in self._curious:
-            self._curious.discard(conn.listener)
-            for leaf in openssl.client(conn.ssl).chain[:1]:
-                self._tell(policy.delta_points(leaf), ())
-
-    def _learn(self, chain: Sequence[bytes]) -> None:
-        self._tell(policy.distribution_points(chain[0]), chain[1:])
-
-    def _tell(self, points: Sequence[str], above: Sequence[bytes]) -> None:
-        """Tell control what it may not know yet."""
-        urls = tuple(url for url in points if url not in self._seen)
-        cas = tuple(ca for ca in above if ca not in self._seen and ca not in self._own)
-        if not urls and not cas:
-            return
-        if not self._send(publish.Sighting(urls, cas)):
-            return  # the next such client tells it again
-        if len(self._seen) > _MOST_SEEN:
-            # Of a CA that puts another URL into each certificate: told again is better than never forgotten.
-            self._seen.clear()
-        self._seen.update(urls, cas)
+        return [
+            (door.listener, door.front) for door, listener in pairs if policy.follows(listener.revocation)
+        ]
 
     def _send(self, message: publish.ToControl) -> bool:
         """Have control told; False where too much is on the way already."""
@@ -360,7 +263,7 @@ class Worker:
 
     async def _talk(self, stream: trio.SocketStream) -> None:
         # What was sent to a control process that died is told to the next one again.
-        self._seen.clear()
+        self._sightings.forget()
         try:
             for question in self._inquiries.questions():
                 await publish.send(stream, question)

@@ -25,7 +25,7 @@ LAYERS = [
     {"refresh"},
     {"status_text"},
     {"status"},
-    {"session"},
+    {"session", "in_force", "sightings"},
     {"introduction"},
     {"revocation", "stapling"},
     {"upstream"},

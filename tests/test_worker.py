@@ -243,7 +243,6 @@ def test_a_listener_that_is_held_back_opens_when_it_is_released_and_stays_open(
     listeners = (listener(), msgspec.structs.replace(listener(), name="patient"))
     worker._post = replace(post(), config=Config(listeners=listeners), sockets=((), ()))
     worker._doors = [cast("session.Door", SimpleNamespace(front=each.name)) for each in listeners]
-    worker._cas = [[], []]
     opened: list[object] = []
     monkeypatch.setattr(worker._relay, "serve", lambda front, *_rest: opened.append(front))
 
