@@ -1,13 +1,15 @@
 """HTTP/1.1 for the admin interface: h11 on trio, within bounds of time, size and number. Knows no URL.
 
 One request after the other on a connection: request in, response out. A client that is
-slow, sends too much, or comes when there are too many, is cut off: control has other
-things to do. The application is a function of a `Request`; it may take its time.
+slow or sends too much is cut off: control has other things to do. When there are too many,
+whoever has been silent the longest makes room, so that nobody keeps a probe out by saying
+nothing. The application is a function of a `Request`; it may take its time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
@@ -19,7 +21,7 @@ from gateway import __version__
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -65,31 +67,39 @@ class Response:
 
 
 Application: TypeAlias = Callable[[Request], Awaitable[Response]]
+Silent: TypeAlias = dict[trio.CancelScope, None]
+"""Those whose request is waited for, whoever waits longest first."""
 
 
 async def serve(listening: socket.socket, application: Application, log: FilteringBoundLogger) -> None:
     """Answer until cancelled; `listening` is bound and non-blocking."""
     limiter = trio.CapacityLimiter(MOST_AT_ONCE)
+    silent: Silent = {}
 
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
-            if limiter.available_tokens:
-                async with limiter:
-                    await converse(stream, application, _peer(stream), log)
+            if not limiter.available_tokens:
+                longest = next(iter(silent), None)
+                if longest is None:
+                    return
+                del silent[longest]
+                longest.cancel()
+            async with limiter:
+                await converse(stream, application, _peer(stream), log, silent)
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     await trio.serve_listeners(answer, [listener])
 
 
 async def converse(
-    stream: trio.abc.Stream, application: Application, peer: str, log: FilteringBoundLogger
+    stream: trio.abc.Stream, application: Application, peer: str, log: FilteringBoundLogger, silent: Silent
 ) -> None:
-    """Answer one client until it leaves, errs, or says nothing for a while."""
+    """Answer one client until it leaves, errs, says nothing for a while, or is cut off by way of `silent`."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEADER)
     try:
         while True:
             request: Request | Response | None = None
-            with trio.move_on_after(PATIENCE):
+            with _listening(silent):
                 request = await _receive(stream, connection, peer)
             if request is None:
                 return
@@ -103,6 +113,16 @@ async def converse(
             connection.start_next_cycle()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return
+
+
+@contextmanager
+def _listening(silent: Silent) -> Iterator[None]:
+    with trio.move_on_after(PATIENCE) as scope:
+        silent[scope] = None
+        try:
+            yield
+        finally:
+            silent.pop(scope, None)
 
 
 async def _answer(application: Application, request: Request, log: FilteringBoundLogger) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,8 @@ from gateway.admin.http import MAX_BODY, MOST_AT_ONCE, PATIENCE, Request, Respon
 from gateway.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from trio.testing import MockClock
 
 GET = b"GET /a?b=1&c= HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -41,7 +43,7 @@ async def talk(*said: bytes, application: http.Application = echo, leave: bool =
 
     async def serve() -> None:
         async with ours:
-            await http.converse(ours, application, "peer", get_logger())
+            await http.converse(ours, application, "peer", get_logger(), {})
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
@@ -113,7 +115,7 @@ async def test_who_says_nothing_is_hung_up_on(autojump_clock: MockClock) -> None
 async def test_who_does_not_read_is_hung_up_on(autojump_clock: MockClock) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(http.converse, ours, echo, "peer", get_logger())
+        nursery.start_soon(http.converse, ours, echo, "peer", get_logger(), {})
         await theirs.send_all(GET)
         await trio.sleep(PATIENCE + 1)
         assert len(nursery.child_tasks) == 0
@@ -148,26 +150,53 @@ def test_whatever_is_said_there_is_an_answer_or_none_and_no_fault(said: list[byt
     assert set(statuses(trio.run(main))) <= {200, 400, 431, 501}
 
 
-async def test_those_who_are_too_many_are_hung_up_on() -> None:
+@asynccontextmanager
+async def crowded(application: http.Application) -> AsyncIterator[Callable[[], Awaitable[trio.SocketStream]]]:
+    """A way to connect to a server, with everybody's connection closed at the end."""
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)  # noqa: FBT003 - the library's own signature
-        nursery.start_soon(http.serve, listening, echo, get_logger())
+        nursery.start_soon(http.serve, listening, application, get_logger())
 
         async def connect() -> trio.SocketStream:
             return await stack.enter_async_context(await trio.open_tcp_stream(*listening.getsockname()))
 
+        yield connect
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_those_who_are_too_many_the_one_that_is_silent_the_longest_makes_room() -> None:
+    async with crowded(echo) as connect:
         held = [await connect() for _ in range(MOST_AT_ONCE)]
         for stream in held:
             await stream.send_all(GET)
             assert await stream.receive_some()
+        for number in (0, 1):
+            late = await connect()
+            await late.send_all(GET)
+            assert statuses(bytes(await late.receive_some())) == [200]
+            assert await held[number].receive_some() == b""
+        await held[2].send_all(GET)
+        assert statuses(bytes(await held[2].receive_some())) == [200]
+
+
+async def test_where_all_of_them_are_being_answered_one_more_is_hung_up_on() -> None:
+    asked, answered = trio.open_memory_channel[None](MOST_AT_ONCE)
+    release = trio.Event()
+
+    async def think(request: Request) -> Response:
+        await asked.send(None)
+        await release.wait()
+        return await echo(request)
+
+    async with crowded(think) as connect:
+        held = [await connect() for _ in range(MOST_AT_ONCE)]
+        for stream in held:
+            await stream.send_all(GET)
+            await answered.receive()
         assert await (await connect()).receive_some() == b""
-        await held[0].send_eof()
-        assert await held[0].receive_some() == b""
-        again = await connect()
-        await again.send_all(GET)
-        assert statuses(bytes(await again.receive_some())) == [200]
-        nursery.cancel_scope.cancel()
+        release.set()
+        assert statuses(bytes(await held[0].receive_some())) == [200]
 
 
 async def test_a_client_that_resets_before_it_is_accepted_harms_nobody() -> None:
