@@ -96,6 +96,7 @@ def test_it_shows_what_an_operator_wants_at_a_glance(page: Browser) -> None:
     assert len(page.all("#certificates li")) == 3
     assert "brokers 3 of 3 up" in page.text("#listeners li")
     assert len(page.all("#refusals tr")) == 14
+    assert page.text("#refusals time") not in ("", "0 s ago")
 
 
 def test_the_charts_are_drawn_and_told_to_who_does_not_see_them(page: Browser) -> None:

@@ -380,7 +380,7 @@ function drawRefusals(refusals) {
     return { node: make("tr", {}, cell(time), cell(make("span", {}, reason, " ", make("span", { className: "quiet", textContent: how }))),
       cell(make("span", {}, foreign(each.subject), " ", make("span", { className: "quiet" }, foreign(each.issuer && `by ${each.issuer}`)))),
       cell(serial), cell(foreign(each.peer)), cell(foreign(each.listener))), time };
-  }, (entry, each) => set(entry.time, `${span((status?.now ?? each.at) - each.at)} ago`));
+  }, (entry, each) => set(entry.time, `${span(status.now - each.at)} ago`));
 }
 
 const rate = (at, column, per) => column.map((value, i) => {
@@ -479,6 +479,8 @@ every(STATUS_EVERY, async () => {
   if (revokedCount() !== revokedSeen) await drawRevoked();
 });
 every(HISTORY_EVERY, async () => {
+  // How long ago a refusal was is told by the gateway's clock.
+  if (status === null) await refreshStatus();
   const { samples, refusals } = await get("/history");
   past = samples;
   drawCharts();
