@@ -330,6 +330,19 @@ async def test_the_broker_is_told_of_the_client_before_its_first_byte(
     assert told.tlv.ssl.get(0x28) == (house.gate.files[0].der if certificate else None)
 
 
+@pytest.mark.parametrize("name", [b"g\xffw", b"admin\x07", "gerät".encode()])
+async def test_a_server_name_that_is_no_hosts_is_not_told(
+    house: House, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    established = openssl.established
+    monkeypatch.setattr(openssl, "established", lambda ssl: established(ssl)._replace(server_name=name))
+    arrival, client = house.arrive()
+    with closing(client):
+        header = preface(arrival.conn, "v2", certificate=False)
+        arrival.conn.close()
+    assert ProxyProtocolV2().unpack(header).tlv.authority is None
+
+
 async def test_a_resumed_client_showed_its_certificate_in_its_session(house: House) -> None:
     house.door.preface = partial(preface, version="v2", certificate=False)
     tls = house.gate.tls(V12)

@@ -65,7 +65,7 @@ def _tls(conn: Conn, *, certificate: bool) -> Tls:
     return Tls(
         version=info.version,
         cipher=established.cipher,
-        server_name=established.server_name.decode("ascii", "replace"),
+        server_name=_host_name(established.server_name),
         alpn=established.alpn,
         has_certificate=bool(info.leaf),
         resumed=info.resumed,
@@ -75,6 +75,11 @@ def _tls(conn: Conn, *, certificate: bool) -> Tls:
         signature_algorithm=signature,
         key_algorithm=key,
     )
+
+
+def _host_name(octets: bytes) -> str:
+    """The server name; empty where it is none: a host's is ASCII (RFC 6066, section 3)."""
+    return octets.decode() if octets.isascii() else ""
 
 
 def common_name(certificate: bytes) -> str:
