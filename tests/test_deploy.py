@@ -64,6 +64,15 @@ def test_every_alert_says_what_is_wrong_and_the_document_what_to_do(rule: dict[s
     assert f"| `{rule['alert']}` |" in (ROOT / "docs/operations.md").read_text()
 
 
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    tests = ALERTS.with_suffix(".test.yml")
+    assert {rule["alert"] for rule in rules()} == set(re.findall(r"alertname: (\w+)", tests.read_text()))
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", tests], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_panels_of_the_dashboard_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from gateway.admin import exposition
 from gateway.metrics import Counter
 from gateway.status import CertificateStatus
+from tests.end_to_end.parts import run
 from tests.statuses import NOW, a_source, a_status
 from tests.test_layers import ROOT
 
@@ -55,6 +56,11 @@ def test_every_name_has_its_unit_and_every_counter_is_a_total() -> None:
         if family.type == "counter":
             assert all(sample.name.endswith("_total") for sample in family.samples)
         assert family.documentation.endswith(".")
+
+
+def test_prometheus_linter_has_nothing_to_say_against_it() -> None:
+    body, _content_type = exposition.encode(a_status(), "")
+    run("promtool", "check", "metrics", said=body.decode())
 
 
 @pytest.mark.parametrize("counter", set(Counter) - {Counter.HANDSHAKES})
