@@ -67,14 +67,16 @@ class PemFiles:
         for cert in found_certs:
             match ending(cert, now):
                 case "certificate has expired":
-                    self.warn(key, path, f"{named(cert)} expired at {_moment(cert.not_valid_after_utc)}")
+                    until = _moment(cert.not_valid_after_utc)
+                    self.warn(key, path, f"{named(cert)} expired at {until}; nobody accepts it any more")
                 case "certificate about to expire":
                     self.warn(key, path, f"{named(cert)} expires at {_moment(cert.not_valid_after_utc)}")
             if cert.not_valid_before_utc > now:
                 self.warn(
                     key,
                     path,
-                    f"{named(cert)} is not valid before {_moment(cert.not_valid_before_utc)}",
+                    f"{named(cert)} is not valid before {_moment(cert.not_valid_before_utc)}, "
+                    f"and it is {_moment(now)} here: whose clock is wrong?",
                 )
         return found_certs
 

@@ -354,8 +354,10 @@ class Tables:
         try:
             compile_table(octets, entries, meta, fd, indirect=indirect)
             table = Table(fd, deep=False)
-        except BaseException:
+        except BaseException as exc:
             temporary.unlink(missing_ok=True)
+            if isinstance(exc, TableError):
+                raise TableError(f"{temporary.parent}: {exc}; what was in force stays") from exc
             raise
         finally:
             os.close(fd)

@@ -254,8 +254,10 @@ def test_a_certificate_out_of_its_time_is_a_warning(place: Place, root: Authorit
     place.write("ca.pem", root.pem + Authority.root("Future", not_before=NOW + DAY).pem)
     expired, early = place.load().warnings
     until = old.cert.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert expired == f'listener "external": certificates[0].cert: {place.cert}: "old" expired at {until}'
+    where = f'listener "external": certificates[0].cert: {place.cert}'
+    assert expired == f'{where}: "old" expired at {until}; nobody accepts it any more'
     assert early.startswith(f'listener "external": client_ca: {place.ca}: "Future" is not valid before 2')
+    assert early.endswith(" here: whose clock is wrong?")
 
 
 @pytest.mark.parametrize(

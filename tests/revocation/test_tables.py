@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,24 @@ async def test_after_a_restart_the_table_of_the_same_list_is_used_as_it_is(
     assert await after.tables.install(same) == 2
     assert after.paths == before.paths
     assert after.files() == set(before.paths)
+
+
+async def test_a_table_that_cannot_be_written_says_where_and_leaves_what_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process(tmp_path)
+    await process.tables.install(crl(5))
+
+    def pwrite(*_arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(TableError) as caught:
+        await process.tables.install(crl(5, 6, number=2))
+    assert str(caught.value).startswith(f"{process.directory}: cannot write the revocation table of ")
+    assert str(caught.value).endswith("No space left on device; what was in force stays")
+    assert process.files() == set(process.paths)
+    assert len(process.told) == 1
 
 
 async def test_after_a_restart_a_table_of_another_list_is_not_used(tmp_path: Path) -> None:
