@@ -378,7 +378,7 @@ class Control:
             before, new = self._tables.authorities, []
             for ca in found:
                 try:
-                    new.append(x509.load_der_x509_certificate(ca))
+                    new.append(names.load_untrusted(ca))
                 except ValueError:
                     continue
             after = await trio.to_thread.run_sync(before.with_others, new)

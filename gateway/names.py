@@ -75,6 +75,19 @@ class IssuerId:
         return printable_der(self.name)
 
 
+def load_untrusted(certificate: bytes) -> x509.Certificate:
+    """A certificate (DER) that a peer sent; of its names, `printable_der` reads any.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return x509.load_der_x509_certificate(certificate)
+    except x509.InvalidVersion as exc:
+        # No ValueError, unlike all else that cryptography may find in it.
+        raise ValueError(str(exc)) from exc
+
+
 def fingerprint(certificate: x509.Certificate) -> str:
     """A certificate's SHA-256, hexadecimal: the key of its staple."""
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal
 from cryptography import x509
 
 from gateway.metrics import Counter
-from gateway.names import printable, reason_text, serial_hex
+from gateway.names import (
+    issuer_id,
+    issuer_name_der,
+    load_untrusted,
+    printable_der,
+    reason_text,
+    serial_hex,
+)
 from gateway.native import AnswerStatus, Check, OnUnavailable, VerdictKind
 
 if TYPE_CHECKING:
@@ -108,10 +115,10 @@ def describe_client(leaf: bytes) -> dict[str, object]:
     if not leaf:
         return {}
     try:
-        certificate = x509.load_der_x509_certificate(leaf)
+        certificate = load_untrusted(leaf)
         return {
-            "subject": printable(certificate.subject),
-            "issuer": printable(certificate.issuer),
+            "subject": printable_der(issuer_id(certificate).name),
+            "issuer": printable_der(issuer_name_der(certificate)),
             "serial": serial_hex(certificate.serial_number),
         }
     except ValueError as exc:
@@ -130,7 +137,7 @@ def delta_points(certificate: bytes) -> tuple[str, ...]:
 
 def _urls(certificate: bytes, *kinds: type[x509.CRLDistributionPoints | x509.FreshestCRL]) -> tuple[str, ...]:
     try:
-        extensions = x509.load_der_x509_certificate(certificate).extensions
+        extensions = load_untrusted(certificate).extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()
     return tuple(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from gateway.extensions import responder_url
-from gateway.names import issuer_id
+from gateway.names import issuer_id, load_untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from cryptography import x509
 
     from gateway.config.model import Revocation
     from gateway.names import IssuerId
@@ -54,7 +54,7 @@ def subjects(
     Raises:
         ValueError: a certificate cannot be read.
     """
-    certificates = [x509.load_der_x509_certificate(each) for each in chain]
+    certificates = [load_untrusted(each) for each in chain]
     found = pairwise(certificates) if len(certificates) > 1 else _above(certificates[0], authorities, now)
     pairs = list(dict.fromkeys(found))
     return [

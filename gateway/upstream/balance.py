@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from gateway.names import load_untrusted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,7 +72,7 @@ def identity(certificate: bytes) -> bytes:
     Without a subject it is the subjectAltName, and without either the certificate.
     """
     try:
-        parsed = x509.load_der_x509_certificate(certificate)
+        parsed = load_untrusted(certificate)
         subject = parsed.subject
         if subject.rdns:
             return subject.public_bytes()
@@ -78,6 +80,7 @@ def identity(certificate: bytes) -> bytes:
         return names.public_bytes()
     except (
         ValueError,
+        TypeError,  # a BIT STRING in any attribute but x500UniqueIdentifier
         x509.ExtensionNotFound,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from gateway import proxy_protocol
+from gateway.names import load_untrusted
 from gateway.proxy_protocol import Tls
 from gateway.tls import openssl
 from gateway.tls.handshake import examine
@@ -87,9 +88,9 @@ def common_name(certificate: bytes) -> str:
     if not certificate:
         return ""
     try:
-        subject = x509.load_der_x509_certificate(certificate).subject
+        subject = load_untrusted(certificate).subject
         found = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    except ValueError:
+    except (ValueError, TypeError):
         return ""  # OpenSSL reads more than cryptography does
     value = found[0].value if found else ""
     return value if isinstance(value, str) else ""

@@ -16,10 +16,9 @@ from gateway.names import serial_hex
 from gateway.native import Check, Entry, OnUnavailable, Verdict, VerdictKind
 from gateway.revocation import policy
 from gateway.tls.handshake import Handshake
-from tests.authority import (
-    Authority,
-    common_name,
-)
+from gateway.upstream.balance import identity
+from gateway.upstream.client import common_name as common_name_in
+from tests.authority import Authority, common_name, tlv
 
 if TYPE_CHECKING:
     from gateway.revocation.policy import Level
@@ -125,6 +124,31 @@ def test_a_name_with_control_characters_is_escaped() -> None:
     subject = policy.describe_client(CA.issue(common_name("two\nlines\x1b")).der)["subject"]
     assert isinstance(subject, str)
     assert subject.isprintable()
+
+
+NAME = tlv(0x0C, b"device")
+V3, V4 = bytes.fromhex("a003020102"), bytes.fromhex("a003020103")
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "key", "told"),
+    [
+        (NAME, tlv(0x03, b"\0evice"), "subject", "#3011310f300d06035504030306006576696365"),
+        (NAME, tlv(0x0C, b"d\xffvice"), "subject", "#3011310f300d06035504030c0664ff76696365"),
+        (V3, V4, "certificate", "cannot be read: 3 is not a valid X509 version"),
+    ],
+    ids=["a BIT STRING as a name", "a name that is no UTF-8", "a version that there is not"],
+)
+def test_what_openssl_reads_and_cryptography_does_not_ends_nobody(
+    said: bytes, instead: bytes, key: str, told: str
+) -> None:
+    der = CA.issue("device").der
+    assert said in der
+    hostile = der.replace(said, instead)
+    assert policy.describe_client(hostile)[key] == told
+    assert policy.distribution_points(hostile) == ()
+    assert common_name_in(hostile) == ""
+    assert identity(hostile)
 
 
 def test_the_words_of_the_configuration_are_those_of_the_lookup() -> None:
