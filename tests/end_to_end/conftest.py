@@ -1,4 +1,4 @@
-"""Fixtures: a CA with its web server, and mosquitto, for each test that asks."""
+"""Fixtures: a CA with its web server, and brokers, for each test that asks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.end_to_end.clients import Echo
 from tests.end_to_end.parts import Mosquitto, OpensslCa, Web
 from tests.end_to_end.tls_house import open_house
 
@@ -30,6 +31,14 @@ def web(ca: OpensslCa) -> Iterator[Web]:
     """Where the CA's CRL is."""
     with Web(ca.web) as server:
         yield server
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    """A broker that says back what it hears."""
+    server = Echo()
+    yield server
+    server.close()
 
 
 @pytest.fixture

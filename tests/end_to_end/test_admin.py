@@ -13,21 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.admin.browser import chromium
 from tests.end_to_end.clients import Echo, client, echoes
+from tests.end_to_end.gateways import configure
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, refused, until
-from tests.end_to_end.test_processes import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
 
 
 @contextmanager

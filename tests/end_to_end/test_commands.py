@@ -18,22 +18,14 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.gateways import configure
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, refused, until
-from tests.end_to_end.test_processes import configure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 WHY = ("--reason", "keyCompromise", "--note", "lost")
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
 
 
 def command(

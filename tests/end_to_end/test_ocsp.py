@@ -13,20 +13,13 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.gateways import configure
 from tests.end_to_end.parts import TIMEOUT, Gateway, OcspResponder, OpensslCa, Web, free_port, refused
 from tests.end_to_end.test_commands import command, end_of
-from tests.end_to_end.test_processes import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.privileges import Identity
 from tests.end_to_end.clients import Echo, client, echoes
+from tests.end_to_end.gateways import configure, has_ended
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, run, until
-from tests.end_to_end.test_processes import configure, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 USER = "nobody"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
 
 
 @pytest.fixture

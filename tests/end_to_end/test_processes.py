@@ -8,74 +8,19 @@ import socket
 import ssl
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.gateways import configure, has_ended, workers_of
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, refused, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 # RFC 8446, section 4.
 NEW_SESSION_TICKET = 4
-
-CONFIG = """\
-workers = {workers}
-state_dir = "{directory}/state"
-drain_timeout = "{drain}"
-{extra}
-
-[[listeners]]
-name = "front"
-bind = ["127.0.0.1:{port}"]
-upstreams = ["127.0.0.1:{broker}"]
-certificates = [{{ cert = "{ca.directory}/server.pem", key = "{ca.directory}/server.key" }}]
-client_ca = "{ca.directory}/ca.pem"
-{listener}
-
-[listeners.revocation]
-crl_urls = ["{web}/ca.crl"]
-{revocation}
-
-[crl_cache]
-refresh_interval = "1s"
-"""
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
-
-
-def configure(
-    directory: Path, ca: OpensslCa, web: Web, broker: int, *, workers: int = 2, drain: str = "1s",
-    extra: str = "", listener: str = "", revocation: str = "",
-) -> tuple[Path, int]:  # fmt: skip
-    port = free_port()
-    path = directory / "gateway.toml"
-    path.write_text(
-        CONFIG.format(
-            workers=workers, directory=directory, drain=drain, extra=extra, port=port, broker=broker, ca=ca,
-            listener=listener, web=web.url, revocation=revocation,
-        )
-    )  # fmt: skip
-    return path, port
-
-
-def workers_of(gateway: Gateway) -> dict[str, int]:
-    return {name: pid for name, pid in gateway.children().items() if name.startswith("gw-worker")}
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().split()[2] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_killed_worker_is_replaced_and_the_others_connections_do_not_notice(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, resume, tls_context
+from tests.end_to_end.gateways import Storm, configure, edit, reload, workers_of
 from tests.end_to_end.parts import (
     TIMEOUT,
     Gateway,
@@ -28,66 +26,8 @@ from tests.end_to_end.parts import (
     s_client,
     until,
 )
-from tests.end_to_end.test_processes import configure, workers_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RELOADS = 20
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
-
-
-def edit(config: Path, before: str, after: str) -> None:
-    text = config.read_text()
-    assert before in text
-    config.write_text(text.replace(before, after))
-
-
-def reload(gateway: Gateway) -> None:
-    """Have it reload, and wait until the workers of the new generation accept alone."""
-    count = len(gateway.lines(" reloaded "))
-    gateway.process.send_signal(signal.SIGHUP)
-    gateway.wait_for(" reloaded ", count=count + 1)
-
-
-class Storm:
-    """Clients that come one after the other, each with a handshake and an echo, from several threads."""
-
-    def __init__(self, port: int, ca: OpensslCa, threads: int = 4) -> None:
-        self._port = port
-        self._context = tls_context(ca)
-        self._over = threading.Event()
-        self.served = 0
-        self.faults: list[str] = []
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                with (
-                    socket.create_connection(("127.0.0.1", self._port), TIMEOUT) as plain,
-                    self._context.wrap_socket(plain, server_hostname="localhost") as connection,
-                ):
-                    assert echoes(connection)
-                self.served += 1
-            except (OSError, AssertionError) as exc:
-                self.faults.append(repr(exc))
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(TIMEOUT)
 
 
 def test_twenty_reloads_at_full_rate_lose_neither_a_client_nor_a_connection(

@@ -9,21 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
+from tests.end_to_end.gateways import configure, workers_of
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, until
-from tests.end_to_end.test_processes import configure, workers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
+    import pytest
 
 
 class Manager:
