@@ -65,7 +65,9 @@ def serve(path: Path, state_dir: Path | None) -> None:
     for warning in found.warnings:
         logger.warning("configuration", file=path, warning=warning)
     try:
-        supervisor = Supervisor(found, partial(reading.read, path, state_dir), partial(reading.files, path))
+        supervisor = Supervisor(
+            found, partial(reading.read, path, state_dir), partial(reading.watched, path, state_dir)
+        )
     except ConfigError as exc:
         raise ConfigError(f"{one_line(str(path))}: {exc}") from exc
     except OSError as exc:

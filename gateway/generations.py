@@ -40,13 +40,34 @@ class Generation:
     admin: tuple[socket.socket, bytes | None] | None
     children: list[Child] = field(default_factory=list)
     """Its workers."""
+    bound: list[socket.socket] = field(default_factory=list)
+    """The listening sockets that nobody before it has, for as long as it is not in force."""
+    accept_by: float = NEVER
+    """When all of its workers have to accept, or it is given up."""
+    look_at: float = NEVER
+    """When workers of it hang that serve nobody and are there all the same, where others accept by now."""
     stop_at: float = NEVER
-    """When its last connections are ended, where others accept by now."""
+    """When its last connections are ended, likewise."""
+    stopped: bool = False
+    """That was so."""
 
     @property
     def config(self) -> Config:
         """The configuration."""
         return self.reading.config
+
+    @property
+    def next_step(self) -> float:
+        """When there is something to do about it, on the monotonic clock."""
+        return min(self.accept_by, self.look_at, self.stop_at)
+
+    def serves(self) -> bool:
+        """Whether any of its workers has a connection."""
+        return any(map(self.counters.serves, range(self.workers)))
+
+    def silent(self) -> list[str]:
+        """The names of those workers that do not accept."""
+        return [child.name for child in self.children if not self.counters.accepts(child.worker or 0)]
 
 
 class Generations:
@@ -84,14 +105,16 @@ class Generations:
                     generation.counters.clear_gauges(child.worker or 0)
 
     def next_step(self) -> float:
-        """When there is something to do about those that drain, on the monotonic clock."""
-        return min((generation.stop_at for generation in self._draining), default=NEVER)
+        """When there is something to do about any of them, on the monotonic clock."""
+        return min(generation.next_step for generation in self.all())
 
     def begin(self, after: Generation) -> None:
         """`after` is the next one; its workers are not due before `start_next`."""
         if self.next is not None:
+            after.bound = [*self.next.bound, *after.bound]
             self._hand_over(self.next)
         self.next = after
+        after.accept_by = time.monotonic() + after.config.reload_timeout
         # Workers that met the control process before this one would let clients in by its lists.
         for child in after.children:
             child.due = NEVER
@@ -106,43 +129,69 @@ class Generations:
         if self.next is None or not self.next.counters.accepting:
             return None
         before, self.current, self.next = self.current, self.next, None
+        self.current.accept_by = NEVER
         self._hand_over(before)
         return before
 
+    def give_up(self) -> Generation | None:
+        """Where the next one has had its time, the current one goes on instead: the one given up, then."""
+        if self.next is None or time.monotonic() < self.next.accept_by:
+            return None
+        undone, self.next = self.next, None
+        self.current.counters.take_back(undone.counters, _same(self.current.config, undone.config))
+        self._hand_over(undone)
+        return undone
+
     def _hand_over(self, generation: Generation) -> None:
         """Have it accept no more, and serve those that it has."""
-        generation.stop_at = time.monotonic() + generation.config.reload_drain_timeout
+        now = time.monotonic()
+        generation.accept_by = NEVER
+        generation.look_at = now + KILL_AFTER
+        generation.stop_at = now + generation.config.reload_drain_timeout
         for child in generation.children:
             child.dismissed = True
             # One that has just died would come back without a word that others accept.
             child.due = NEVER
         children.send(generation.children, publish.HAND_OVER)
         self._draining.append(generation)
-        for oldest in self._draining[:-_MOST_DRAINING]:
-            oldest.stop_at = min(oldest.stop_at, time.monotonic())
+        # Of many reloads in a second most have begun to serve nobody, and take nobody's place.
+        serving = [each for each in self._draining if each.serves()]
+        for oldest in serving[:-_MOST_DRAINING]:
+            if not oldest.stopped:
+                oldest.stop_at = min(oldest.stop_at, now)
 
     def end_overdue(self) -> None:
         """Tell those whose time to drain is up, forget generations that have ended."""
         now = time.monotonic()
         for generation in list(self._draining):
-            if generation.stop_at <= now:
-                generation.stop_at = NEVER
-                children.send(generation.children, publish.STOP)
-                for child in generation.children:
-                    child.kill_at = now + generation.config.drain_timeout + KILL_AFTER
             if not any(child.pid for child in generation.children):
                 generation.counters.retire()
                 self._draining.remove(generation)
+                continue
+            if generation.look_at <= now:
+                generation.look_at = NEVER
+                for child in generation.children:
+                    if not generation.counters.serves(child.worker or 0):
+                        child.kill_at = now
+            if generation.stop_at <= now:
+                generation.stop_at, generation.stopped = NEVER, True
+                children.send(generation.children, publish.STOP)
+                for child in generation.children:
+                    child.kill_at = min(child.kill_at, now + generation.config.drain_timeout + KILL_AFTER)
 
 
 def counters_after(before: Generation | None, config: Config, workers: int) -> Counters:
     """Those of a generation of `config`, with what the one before has counted."""
     if before is None:
         return Counters(workers, len(config.listeners))
-    numbers = {listener.name: number for number, listener in enumerate(config.listeners)}
-    same = {
+    return before.counters.succeed(workers, len(config.listeners), _same(before.config, config))
+
+
+def _same(before: Config, after: Config) -> dict[int, int]:
+    """Which of the listeners of `before`, by number, is which of `after`."""
+    numbers = {listener.name: number for number, listener in enumerate(after.listeners)}
+    return {
         old: numbers[listener.name]
-        for old, listener in enumerate(before.config.listeners)
+        for old, listener in enumerate(before.listeners)
         if listener.name in numbers
     }
-    return before.counters.succeed(workers, len(config.listeners), same)

@@ -89,6 +89,18 @@ class Counters:
         ]
         return after
 
+    def take_back(self, after: Counters, same: Mapping[int, int]) -> None:
+        """`after` was to succeed us, and ends instead; our listener `number` is its `same[number]`.
+
+        For the supervisor alone.
+        """
+        ours = [self, *(counters for counters, _ in self._before)]
+        for counters, known in [(after, {new: new for new in same.values()}), *after._before]:
+            if counters not in ours and not counters.retired:
+                self._before.append(
+                    (counters, {old: known[new] for old, new in same.items() if new in known})
+                )
+
     def retire(self) -> None:
         """All our workers have ended: what they counted is past; for the supervisor."""
         for numbers in self._numbers:
@@ -146,7 +158,15 @@ class Counters:
     @property
     def accepting(self) -> bool:
         """Whether all workers of this configuration let clients come in."""
-        return all(numbers[_ACCEPTING] for numbers in self._numbers)
+        return all(map(self.accepts, range(self.workers)))
+
+    def accepts(self, worker: int) -> bool:
+        """Whether one of them does."""
+        return bool(self._numbers[worker][_ACCEPTING])
+
+    def serves(self, worker: int) -> bool:
+        """Whether it has any connection."""
+        return any(self._numbers[worker][_FIRST_GAUGE:])
 
     def note_accepting(self, worker: int) -> None:
         """A worker has opened all its doors."""

@@ -66,6 +66,14 @@ def files(path: Path, config: Config) -> set[Path]:
     return {each for each in found if each is not None}
 
 
+def watched(path: Path, state_dir: Path | None) -> set[Path]:
+    """The files by whose change `read` would say otherwise, whether or not it likes what they say now."""
+    try:
+        return files(path, load.load(path, state_dir=state_dir).config)
+    except ConfigError:
+        return {path}
+
+
 class Watch:
     """Whether files have changed, and are not being written just now."""
 

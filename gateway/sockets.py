@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import publish
+from gateway.config.material import load_token
 from gateway.errors import ConfigError
 from gateway.log import get_logger
 
@@ -47,8 +48,11 @@ class Sockets:
         self._inherited = {opened.getsockname()[:2]: opened for opened in inherited}
         self._shared: set[Address] = set()
 
-    def bind(self, config: Config, workers: int) -> None:
-        """Bind what `config` names and is not bound yet: all of it, or nothing.
+    def bind(self, config: Config, workers: int, *, listen: bool) -> list[socket.socket]:
+        """Bind what `config` names and is not bound yet: all of it, or nothing; those that are new.
+
+        They `listen` at once, or when a worker has them do so: where those that accept meanwhile
+        have sockets of the same address, clients would wait in vain at these.
 
         Raises:
             ConfigError: an address is taken or not ours.
@@ -61,8 +65,10 @@ class Sockets:
                 if self._take_inherited(place.address, bound, defer):
                     continue
                 try:
-                    for opened in _listen(place.address, bound, workers, defer):
+                    for opened in _bind(place.address, bound, workers, defer):
                         new.append(opened)
+                        if listen:
+                            opened.listen(_BACKLOG)
                         bound.append(opened)
                 except OSError as exc:
                     raise ConfigError(f"{key}: cannot listen on {place.address}: {exc.strerror}") from exc
@@ -71,6 +77,17 @@ class Sockets:
                 opened.close()
             self._bound = before
             raise
+        return new
+
+    def drop(self, new: Sequence[socket.socket]) -> None:
+        """Close those that `bind` has bound for a configuration that is not taken."""
+        for place, bound in list(self._bound.items()):
+            for opened in bound:
+                if opened in new:
+                    opened.close()
+            self._bound[place] = [opened for opened in bound if opened not in new]
+            if not self._bound[place]:
+                del self._bound[place]
 
     def _take_inherited(self, address: Address, bound: list[socket.socket], defer: int) -> bool:
         """Whether the address is served by a socket that all workers share, which was handed to us."""
@@ -123,6 +140,12 @@ class Sockets:
                     opened.close()
 
 
+def begin(listening: socket.socket) -> None:
+    """Have it listen, if it does not yet."""
+    if not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listening.listen(_BACKLOG)
+
+
 class AdminSockets:
     """Those of the admin interface, of which no process needs one of its own."""
 
@@ -131,16 +154,18 @@ class AdminSockets:
         self._identity = identity
         self._bound: dict[Address, socket.socket] = {}
 
-    def bind(self, address: Address | None) -> socket.socket | None:
-        """The one of `address`, where there is any.
+    def bind(self, config: Config) -> tuple[socket.socket, bytes | None] | None:
+        """The one that `config` names, and its token; None where there is none.
 
         Raises:
             ConfigError: the address is taken, or not ours.
         """
+        address, file = config.admin.bind, config.admin.token_file
         if address is None:
             return None
+        token = None if file is None else load_token(file)
         if address in self._bound:
-            return self._bound[address]
+            return self._bound[address], token
         try:
             bound = _listen_admin(address)
             if address.path and self._identity is not None:
@@ -149,7 +174,7 @@ class AdminSockets:
             raise ConfigError(f"admin.bind: cannot listen on {address}: {exc.strerror}") from exc
         self._bound[address] = bound
         get_logger(process="supervisor").info("listening", listener="admin", address=address)
-        return bound
+        return bound, token
 
     def keep(self, *configs: Config) -> None:
         """Close those that none of `configs` names."""
@@ -212,7 +237,7 @@ def _places(config: Config) -> Iterator[tuple[int, str, _Place, int]]:
             seen[address] += 1
 
 
-def _listen(address: Address, bound: list[socket.socket], count: int, defer: int) -> Iterator[socket.socket]:
+def _bind(address: Address, bound: list[socket.socket], count: int, defer: int) -> Iterator[socket.socket]:
     """Those that `bound` lacks to be `count`, which share the clients of `address` evenly.
 
     Raises:
@@ -232,7 +257,6 @@ def _listen(address: Address, bound: list[socket.socket], count: int, defer: int
             _prepare(listening, defer)
             listening.bind(target)
             target = (target[0], listening.getsockname()[1])
-            listening.listen(_BACKLOG)
             listening.setblocking(False)  # noqa: FBT003 - the library's own signature
         except OSError:
             listening.close()

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from gateway import bell, children, control, log, native, publish, worker
 from gateway.bell import Bell
 from gateway.children import KILL_AFTER, Child
-from gateway.config.material import load_token
 from gateway.errors import ConfigError, UnsupportedOpenSSLError
 from gateway.generations import Generation, Generations, counters_after
 from gateway.log import get_logger
@@ -35,7 +34,6 @@ from gateway.tls import openssl
 from gateway.tls.context import make_contexts
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
@@ -54,12 +52,11 @@ _MOST_ANSWERS = 1_000_000
 class Supervisor:
     """One gateway. `run` returns when it has been told to stop and everything has ended."""
 
-    def __init__(
-        self, reading: Reading, read: Callable[[], Reading], files: Callable[[Config], set[Path]]
-    ) -> None:
+    def __init__(self, reading: Reading, read: Callable[[], Reading], files: Callable[[], set[Path]]) -> None:
         """Take the lock, bind the sockets and make the contexts; nothing is forked yet.
 
-        `read` reads the configuration anew, for a reload; `files` are those that it then reads.
+        `read` reads the configuration anew, for a reload; `files` are those that it then reads,
+        good or not.
 
         Raises:
             ConfigError: an address cannot be bound, another gateway runs in this state_dir, or
@@ -89,7 +86,7 @@ class Supervisor:
         if self._identity is not None:
             self._run_directory.give(self._identity)
         self._control = Child("control", lambda: self._be_control(self._generations.current))
-        self._watch = Watch(self._files(reading.config)) if reading.config.watch else None
+        self._watch = Watch(self._files())
 
     def _generation(
         self, reading: Reading, servers: Sequence[ServerContext], before: Generation | None
@@ -97,12 +94,11 @@ class Supervisor:
         """Bind what `reading` needs that is not bound yet. Raises ConfigError, and nothing has changed."""
         config = reading.config
         workers = _worker_count(config)
-        self._sockets.bind(config, workers)
+        bound = self._sockets.bind(config, workers, listen=before is None)
         try:
-            admin = self._bind_admin(config)
+            admin = self._admin.bind(config)
         except ConfigError:
-            if before is not None:
-                self._keep_bound()
+            self._sockets.drop(bound)
             raise
         for listener, address in self._sockets.names(config):
             self._log.info("listening", listener=listener, address=address)
@@ -110,7 +106,8 @@ class Supervisor:
             self._log.warning("socket not used", address=address, consequence="its clients wait in vain")
         self._answers = self._answers or _answers(config)
         counters = counters_after(before, config, workers)
-        made = Generation(before.number + 1 if before else 1, reading, servers, workers, counters, admin)
+        number = before.number + 1 if before else 1
+        made = Generation(number, reading, servers, workers, counters, admin, bound=bound)
         made.children = [
             Child(f"worker-{index}", lambda index=index: self._be_worker(made, index), worker=index)  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
             for index in range(workers)
@@ -180,10 +177,11 @@ class Supervisor:
                 self._generations.end_overdue()
                 self._kill_overdue()
                 self._take_over()
+                self._give_up()
                 self._tell_service()
                 asked = bell.RELOAD in rung
                 asked |= received is not None and received.si_signo == signal.SIGHUP
-                if asked or (self._watch is not None and self._watch.changed()):
+                if asked or (self._watches and self._watch.changed()):
                     self._reload()
 
     def _tell_service(self) -> None:
@@ -197,6 +195,8 @@ class Supervisor:
         """Begin with the next generation, if its configuration is good."""
         before = self._generations.latest
         self._service.reloading()
+        # Before they are read: what changes meanwhile is looked at again.
+        self._watch = Watch(self._files())
         try:
             reading = self._read()
             for key in ("state_dir", "user", "group"):
@@ -210,7 +210,8 @@ class Supervisor:
             after = self._generation(reading, servers, before)
         except (ConfigError, UnsupportedOpenSSLError, OSError) as exc:
             self._log.error("reload refused", error=str(exc), consequence="the configuration in force stays")
-            self._service.ready("the last reload was refused, see the log")
+            if self._generations.next is None:
+                self._service.ready("the last reload was refused, see the log")
             return
         log.configure(reading.config.log.level, reading.config.log.format)
         for warning in reading.warnings:
@@ -218,13 +219,17 @@ class Supervisor:
         self._log.info("reloading", generation=after.number, workers=after.workers)
         raise_descriptor_limit(after.config, after.workers, self._log)
         self._generations.begin(after)
-        self._watch = Watch(self._files(reading.config)) if reading.config.watch else None
-        self._control.body = lambda: self._be_control(after)
-        self._control.dismissed = True
-        self._control.kill_at = time.monotonic() + KILL_AFTER
-        children.send([self._control], publish.STOP)
+        self._replace_control(after)
+
+    def _replace_control(self, generation: Generation) -> None:
+        """Another control process, of `generation`, when the one that runs has ended."""
+        self._control.body = lambda: self._be_control(generation)
         if not self._control.pid:
             self._start_next()
+        elif not self._control.dismissed:
+            self._control.dismissed = True
+            self._control.kill_at = time.monotonic() + KILL_AFTER
+            children.send([self._control], publish.STOP)
 
     def _start_next(self) -> None:
         """The control process of the last generation has ended."""
@@ -246,6 +251,24 @@ class Supervisor:
             draining_for=f"{before.config.reload_drain_timeout:g}s",
         )
 
+    def _give_up(self) -> None:
+        undone = self._generations.give_up()
+        if undone is None:
+            return
+        current = self._generations.current
+        log.configure(current.config.log.level, current.config.log.format)
+        self._sockets.drop(undone.bound)
+        self._keep_bound()
+        self._replace_control(current)
+        self._log.error(
+            "reload undone",
+            generation=undone.number,
+            error=f"{', '.join(undone.silent())}: did not accept within reload_timeout"
+            f" ({undone.config.reload_timeout:g}s)",
+            consequence="the configuration of before stays",
+        )
+        self._service.ready("the last reload was undone, see the log")
+
     def _kill_overdue(self) -> None:
         now = time.monotonic()
         overdue = [child for child in self._children() if child.pid and child.kill_at <= now]
@@ -261,11 +284,15 @@ class Supervisor:
             if not child.pid and child.due <= now:
                 child.fork(self._mask, self._identity)
 
+    @property
+    def _watches(self) -> bool:
+        return self._generations.latest.config.watch
+
     def _patience(self) -> float:
         """Seconds until there is something to do, if nobody sends a signal."""
         moments = [child.next_step for child in self._children()]
         moments += [self._service.next_sign, self._generations.next_step()]
-        if self._watch is not None:
+        if self._watches:
             moments.append(self._watch.next_look)
         return min(3600.0, max(0.0, min(moments) - time.monotonic()))
 
@@ -293,7 +320,8 @@ class Supervisor:
         current = self._generations.current
         current.counters.note_stopping()
         self._service.stopping()
-        drain = current.config.drain_timeout
+        # Of all: those that drain since a reload take what their own configuration gives them.
+        drain = max(generation.config.drain_timeout for generation in self._generations.all())
         self._service.extend(drain + 2 * KILL_AFTER)
         self._log.info("stopping", signal=received.name, drain_timeout=f"{drain:g}s")
         # Else clients would queue for a door that nobody opens any more.
@@ -326,13 +354,6 @@ class Supervisor:
         configs = [generation.config for generation in self._generations.in_force()]
         self._sockets.keep(*configs)
         self._admin.keep(*configs)
-
-    def _bind_admin(self, config: Config) -> tuple[socket.socket, bytes | None] | None:
-        """The socket of the admin interface and its token; None where there is none."""
-        configured = config.admin
-        token = None if configured.token_file is None else load_token(configured.token_file)
-        bound = self._admin.bind(configured.bind)
-        return None if bound is None else (bound, token)
 
 
 def _answers(config: Config) -> native.Answers | None:

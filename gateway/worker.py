@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from gateway import bell, native, publish, session
+from gateway import bell, native, publish, session, sockets
 from gateway.in_force import InForce
 from gateway.inquiries import Inquiries
 from gateway.log import get_logger
@@ -193,6 +193,7 @@ class Worker:
             self._open_doors.add(number)
             front = self._doors[number].front
             for listening in self._post.sockets[number]:
+                sockets.begin(listening)
                 front.listen(listening)
             limits = _limits(listener, self._post.workers)
             self._relay.serve(front, limits, self._post.counters, gauge_index(number))

@@ -341,6 +341,9 @@ class Config(_Frozen, frozen=True):
     """How long live connections may go on after SIGTERM."""
     reload_drain_timeout: Duration = Duration(86400)
     """How long connections of before a reload may go on; then they have `drain_timeout`."""
+    reload_timeout: PositiveDuration = Duration(60)
+    """How long the workers of a new configuration may take until all of them accept; then the reload is
+    undone."""
     watch: bool = False
     """Whether to reload when this file, or one of certificates, keys, CAs or tokens that it names, has
     changed."""

@@ -129,6 +129,7 @@ def _violations(config: Config) -> Iterator[Finding]:
     for i, listener in enumerate(config.listeners):
         for key, problem in _listener(listener):
             yield f"listeners[{i}].{key}", problem
+    yield from _above_zero("reload_timeout", config.reload_timeout)
     yield from _above_zero("connect_timeout", config.connect_timeout)
     yield from _above_zero("crl_cache.refresh_interval", config.crl_cache.refresh_interval)
     yield from _above_zero("crl_cache.http_timeout", config.crl_cache.http_timeout)

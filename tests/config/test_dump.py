@@ -152,6 +152,7 @@ def configs(draw: st.DrawFn) -> Config:
         workers=draw(WORKERS),
         state_dir=draw(PATHS),
         drain_timeout=draw(durations(0)),
+        reload_timeout=draw(durations(1)),
         connect_timeout=draw(durations(1)),
         crl_cache=CrlCache(
             refresh_interval=draw(durations(1)),

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
 from tests.end_to_end.gateways import configure, workers_of
@@ -32,7 +32,10 @@ class Manager:
             if lines[0] == first:
                 return lines[1:]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
         self._socket.close()
 
 
@@ -43,24 +46,21 @@ def test_the_manager_is_told_of_each_step_of_a_life(
     manager = Manager(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
-    try:
-        with Gateway(config, port) as gateway:
-            assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
-            with client(port, ca):
-                manager.hears("WATCHDOG=1")
-                manager.hears("WATCHDOG=1")
-            gateway.process.send_signal(signal.SIGHUP)
-            manager.hears("RELOADING=1")
-            assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
-            config.write_text("nonsense")
-            gateway.process.send_signal(signal.SIGHUP)
-            manager.hears("RELOADING=1")
-            assert manager.hears("READY=1") == ["STATUS=the last reload was refused, see the log"]
-            gateway.process.send_signal(signal.SIGTERM)
-            manager.hears("STOPPING=1")
-            assert gateway.process.wait(TIMEOUT) == 0
-    finally:
-        manager.close()
+    with manager, Gateway(config, port) as gateway:
+        assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
+        with client(port, ca):
+            manager.hears("WATCHDOG=1")
+            manager.hears("WATCHDOG=1")
+        gateway.process.send_signal(signal.SIGHUP)
+        manager.hears("RELOADING=1")
+        assert manager.hears("READY=1") == ["STATUS=2 workers accept"]
+        config.write_text("nonsense")
+        gateway.process.send_signal(signal.SIGHUP)
+        manager.hears("RELOADING=1")
+        assert manager.hears("READY=1") == ["STATUS=the last reload was refused, see the log"]
+        gateway.process.send_signal(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        assert gateway.process.wait(TIMEOUT) == 0
 
 
 _HAND_OVER = """
