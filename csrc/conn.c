@@ -13,10 +13,6 @@
 /* How much of what a client still sends is read away before its socket is closed. */
 enum { LAST_READ = 65536 };
 
-static uint64_t *counters_of(const gw_conn *conn) {
-  return gw_world_counters(gw_listener_world(conn->verification.listener));
-}
-
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error) {
   gw_conn *conn = calloc(1, sizeof *conn);
   SSL *ssl = conn == NULL ? NULL : gw_openssl.SSL_new(ssl_ctx);
@@ -65,6 +61,7 @@ static const char *reason_of(const gw_verdict *verdict, int code, int os_error) 
 }
 
 int gw_conn_handshake(gw_conn *conn, gw_error *error) {
+  const gw_listener *listener = conn->verification.listener;
   gw_openssl.ERR_clear_error();
   errno = 0;
   gw_verify_begin(&conn->verification);
@@ -73,10 +70,10 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
   gw_verify_end();
   if (result == 1) {
     conn->established = 1;
-    gw_count(counters_of(conn), GW_COUNT_HANDSHAKES, 1);
-    gw_count(counters_of(conn), GW_COUNT_TLS12, strcmp(gw_openssl.SSL_get_version(conn->ssl), "TLSv1.2") == 0);
+    gw_listener_count(listener, GW_COUNT_HANDSHAKES, 1);
+    gw_listener_count(listener, GW_COUNT_TLS12, strcmp(gw_openssl.SSL_get_version(conn->ssl), "TLSv1.2") == 0);
     if (gw_openssl.SSL_session_reused(conn->ssl)) {
-      gw_count(counters_of(conn), GW_COUNT_RESUMED, 1);
+      gw_listener_count(listener, GW_COUNT_RESUMED, 1);
       judge_resumed(conn);
     }
     return GW_HANDSHAKE_DONE;
@@ -89,7 +86,7 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error) {
   /* What stays in the thread's queue would be taken for an error of the next call, ours or Python's. */
   gw_openssl.ERR_clear_error();
   if (verdict->verdict == GW_VERDICT_NONE || verdict->verdict == GW_VERDICT_UNTRUSTED || verdict->let_in) {
-    gw_count(counters_of(conn), GW_COUNT_FAILED, 1);
+    gw_listener_count(listener, GW_COUNT_FAILED, 1);
   }
   return GW_HANDSHAKE_FAILED;
 }
@@ -103,16 +100,6 @@ int gw_conn_judge(gw_conn *conn) {
   int waits = gw_listener_rules(known->listener)->on_unavailable == GW_UNAVAILABLE_WAIT;
   return known->verdict.verdict == GW_VERDICT_GOOD || (known->verdict.let_in && !waits);
 }
-
-void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict) { *verdict = conn->verification.verdict; }
-
-void gw_conn_peer(const gw_conn *conn, gw_peer *peer) { *peer = conn->peer; }
-
-void gw_conn_introduce(gw_conn *conn, const gw_peer *peer) { conn->peer = *peer; }
-
-int gw_conn_fd(const gw_conn *conn) { return conn->fd; }
-
-void *gw_conn_ssl(const gw_conn *conn) { return conn->ssl; }
 
 void gw_conn_farewell(gw_conn *conn) {
   const int on = 1; /* one segment for close_notify and FIN: a quarter less time, where thousands are told at once */

@@ -17,7 +17,7 @@
 /* The client's address: a sockaddr_in where sin6_family is AF_INET; 0 where it is not known. */
 typedef struct sockaddr_in6 gw_peer;
 
-/* Open to the front and the relay; Python sees an opaque type. */
+/* Python is to ask of it and to change nothing but |peer|, where who connected was not the client. */
 typedef struct gw_conn {
   SSL *ssl;                     /* owned */
   int fd;                       /* owned; the client's socket, non-blocking; -1 once closed */
@@ -52,19 +52,6 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error);
  * tables in force. Returns 1 when it may pass; a client that waits may not until
  * a fresh list covers it. */
 int gw_conn_judge(gw_conn *conn);
-
-/* gw_conn_verdict copies what the last lookup said. */
-void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
-
-/* gw_conn_peer copies the client's address; gw_conn_introduce makes it another one, because who connected was not the
- * client. */
-void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
-void gw_conn_introduce(gw_conn *conn, const gw_peer *peer);
-
-/* gw_conn_fd returns the client's socket, -1 once closed, gw_conn_ssl the SSL object: the connection owns both; they are
- * to be asked and not changed. */
-int gw_conn_fd(const gw_conn *conn);
-void *gw_conn_ssl(const gw_conn *conn);
 
 /* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once, and a FIN: the
  * client knows that it is over. A second call does no harm. The connection may only be closed then. */

@@ -21,7 +21,6 @@ struct gw_front {
   int64_t timeout_ms;
   int epoll;
   gw_node conns; /* in progress, in the order of their deadlines */
-  size_t count;  /* atomic: of those */
   int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
   int paused;                           /* epoll is not to report them */
   gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
@@ -32,10 +31,6 @@ struct gw_front {
 };
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
-
-static void count(const gw_front *front, int which, int delta) {
-  gw_count(gw_world_counters(gw_listener_world(front->listener)), which, (uint64_t)(int64_t)delta);
-}
 
 gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error) {
   gw_front *front = calloc(1, sizeof *front);
@@ -56,7 +51,7 @@ void gw_front_free(gw_front *front) {
     gw_conn *conn = conn_of(front->conns.next);
     gw_list_remove(&conn->node);
     gw_conn_free(conn);
-    count(front, GW_COUNT_HANDSHAKING, -1);
+    gw_listener_count(front->listener, GW_COUNT_HANDSHAKING, -1);
   }
   gw_front_stop_listening(front);
   (void)close(front->epoll);
@@ -75,15 +70,13 @@ int gw_front_fd(const gw_front *front) { return front->epoll; }
 
 gw_listener *gw_front_listener(const gw_front *front) { return front->listener; }
 
-size_t gw_front_count(const gw_front *front) { return __atomic_load_n(&front->count, __ATOMIC_RELAXED); }
-
 void gw_front_show_one(gw_front *front) { __atomic_store_n(&front->shows, 1, __ATOMIC_RELAXED); }
 
 static void count_time(const gw_front *front, int result, int64_t ms) {
   if (result != GW_HANDSHAKE_DONE) return;
   int bits = ms > 0 ? 64 - __builtin_clzll((uint64_t)ms) : 0;
-  count(front, GW_COUNT_HANDSHAKE_TIME + (bits < GW_TIME_BUCKETS ? bits : GW_TIME_BUCKETS - 1), 1);
-  count(front, GW_COUNT_HANDSHAKE_MS, (int)ms);
+  gw_listener_count(front->listener, GW_COUNT_HANDSHAKE_TIME + (bits < GW_TIME_BUCKETS ? bits : GW_TIME_BUCKETS - 1), 1);
+  gw_listener_count(front->listener, GW_COUNT_HANDSHAKE_MS, (int)ms);
 }
 
 /* arrive takes |conn|, whose handshake has ended or is the reader's, out of the front. Returns 1: |arrival| is filled. */
@@ -97,7 +90,6 @@ static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arriva
   arrival->clear = result == GW_HANDSHAKE_DONE && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
   if (conn->awaited != 0) (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   gw_list_remove(&conn->node);
-  (void)__atomic_fetch_sub(&front->count, 1, __ATOMIC_RELAXED);
   return 1;
 }
 
@@ -130,11 +122,11 @@ static int hand_over(gw_front *front, const gw_arrival *arrival) {
   const gw_broker *broker = arrival->clear && !shown ? next_broker(front) : NULL;
   int fd = broker != NULL ? dial(broker) : -1;
   if (fd < 0) return 0;
-  if (!gw_relay_queue(front->relay, arrival->conn, fd, (uint64_t)(broker - front->brokers), NULL, 0, NULL)) {
+  if (!gw_relay_adopt(front->relay, arrival->conn, fd, (uint64_t)(broker - front->brokers), NULL, 0, NULL)) {
     (void)close(fd);
     return 0;
   }
-  count(front, GW_COUNT_HANDSHAKING, -1);
+  gw_listener_count(front->listener, GW_COUNT_HANDSHAKING, -1);
   return 1;
 }
 
@@ -163,9 +155,7 @@ static int watch_socket(gw_front *front, int index, int how) {
 int gw_front_listen(gw_front *front, int listening, gw_error *error) {
   if (front->sockets == MOST_SOCKETS) return gw_fail(error, "more than %d addresses", MOST_SOCKETS);
   front->listening[front->sockets] = listening;
-  if (!watch_socket(front, front->sockets, EPOLL_CTL_ADD)) {
-    return gw_fail(error, "cannot wait for clients: %m");
-  }
+  if (!watch_socket(front, front->sockets, EPOLL_CTL_ADD)) return gw_fail(error, "cannot wait for clients: %m");
   front->sockets++;
   return 1;
 }
@@ -202,8 +192,8 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
     return 0;
   }
   intake->accepted++;
-  count(front, GW_COUNT_ACCEPTED, 1);
-  count(front, GW_COUNT_THROTTLED, intake->turn_away != 0);
+  gw_listener_count(front->listener, GW_COUNT_ACCEPTED, 1);
+  gw_listener_count(front->listener, GW_COUNT_THROTTLED, intake->turn_away != 0);
   if (intake->turn_away) {
     (void)close(fd);
     return 0;
@@ -216,8 +206,7 @@ static int take_in(gw_front *front, int listening, gw_intake *intake, gw_arrival
   }
   conn->accepted_ms = gw_now_ms();
   gw_list_append(&front->conns, &conn->node);
-  (void)__atomic_fetch_add(&front->count, 1, __ATOMIC_RELAXED);
-  count(front, GW_COUNT_HANDSHAKING, 1);
+  gw_listener_count(front->listener, GW_COUNT_HANDSHAKING, 1);
   if (front->only_accepts) return arrive(front, conn, GW_HANDSHAKE_NOT_BEGUN, arrival);
   /* The ClientHello is there already where the socket has TCP_DEFER_ACCEPT. */
   return advance(front, conn, arrival);
@@ -239,7 +228,7 @@ int gw_front_step(gw_front *front, gw_intake *intake, gw_arrival *arrivals, int 
   for (int i = 0; i < ready; i++) ended += handle(front, events[i].data.ptr, intake, &arrivals[ended]);
   pause_sockets(front, intake->accepted >= intake->quota || intake->code != 0);
   while (ended < most && !gw_list_empty(&front->conns) && gw_front_patience(front) == 0) {
-    count(front, GW_COUNT_TIMED_OUT, 1);
+    gw_listener_count(front->listener, GW_COUNT_TIMED_OUT, 1);
     ended += arrive(front, conn_of(front->conns.next), GW_HANDSHAKE_TIMED_OUT, &arrivals[ended]);
   }
   /* Who used the quota up has silenced the sockets: without another step nobody would look at who waits there. */

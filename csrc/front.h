@@ -45,9 +45,6 @@ int gw_front_fd(const gw_front *front);
 /* gw_front_listener returns what the front was made with. */
 gw_listener *gw_front_listener(const gw_front *front);
 
-/* gw_front_count returns the number of handshakes in progress. Thread-safe. */
-size_t gw_front_count(const gw_front *front);
-
 /* gw_front_show_one makes gw_front_step tell of the next clear client, although it could hand it over. Thread-safe. */
 void gw_front_show_one(gw_front *front);
 

@@ -182,6 +182,10 @@ int gw_judge(gw_world *world, const uint8_t *der, size_t length, const gw_issuer
              gw_verdict *verdict);
 int gw_listener_add_ca(gw_listener *listener, void *x509, int parent);
 void gw_listener_arm(void *ssl_ctx, int mode);
+typedef struct {
+  gw_verdict verdict;
+  ...;
+} gw_verification;
 
 /* staple.h */
 typedef struct gw_staple gw_staple;
@@ -208,7 +212,16 @@ int gw_alpn_select(SSL *ssl, uint8_t **selected, uint8_t *selected_length, uint8
 void gw_alpn_attach(void *ssl_ctx, uint8_t *own);
 
 /* conn.h */
-typedef struct gw_conn gw_conn;
+typedef struct {
+  ...;
+} gw_peer;
+typedef struct {
+  SSL *ssl;
+  int fd;
+  gw_peer peer;
+  gw_verification verification;
+  ...;
+} gw_conn;
 enum {
   GW_HANDSHAKE_FAILED,
   GW_HANDSHAKE_DONE,
@@ -220,14 +233,6 @@ enum {
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
-void gw_conn_verdict(const gw_conn *conn, gw_verdict *verdict);
-typedef struct {
-  ...;
-} gw_peer;
-void gw_conn_peer(const gw_conn *conn, gw_peer *peer);
-void gw_conn_introduce(gw_conn *conn, const gw_peer *peer);
-int gw_conn_fd(const gw_conn *conn);
-void *gw_conn_ssl(const gw_conn *conn);
 void gw_conn_free(gw_conn *conn);
 
 /* admission.h */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -13,43 +12,18 @@
 #include "relay_link.h"
 #include "relay_loop.h"
 
-enum { DEFAULT_LINGER_MS = 30000, DEFAULT_CONNECT_MS = 5000, DEFAULT_EVENTS_MAX = 65536 };
-
-/* Signals are for Python's main thread, and SIGPIPE for nobody: SSL_write uses
- * write(2). Those that a fault raises stay, so that debuggers and sanitizers see them.
- * Returns 1, or 0 with errno. */
-static int start_thread(gw_relay *relay) {
-  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
-  sigset_t blocked, before;
-  (void)sigfillset(&blocked);
-  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) (void)sigdelset(&blocked, faults[i]);
-  int error = pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  if (error == 0) {
-    error = pthread_create(&relay->thread, NULL, gw_relay_run, relay);
-    relay->started = error == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  }
-  errno = error;
-  return relay->started;
-}
-
-/* The public functions. */
-
 /* allocate makes all of a relay but the thread; or NULL. What could not be opened is below 0. */
 static gw_relay *allocate(gw_world *world, const gw_relay_options *options) {
   gw_relay *relay = calloc(1, sizeof *relay);
   if (relay == NULL) return NULL;
   relay->world = world;
   relay->counters = gw_world_counters(world);
-  int64_t linger_ms = options->linger_ms > 0 ? options->linger_ms : DEFAULT_LINGER_MS;
-  int64_t connect_ms = options->connect_ms > 0 ? options->connect_ms : DEFAULT_CONNECT_MS;
   relay->phases[GW_CONDEMNED] = (gw_phase_links){.end = GW_END_REVOKED};
-  relay->phases[GW_LINGERING] = (gw_phase_links){.longest_us = linger_ms * 1000, .end = GW_END_LINGERED};
+  relay->phases[GW_LINGERING] = (gw_phase_links){.longest_us = options->linger_ms * 1000, .end = GW_END_LINGERED};
   relay->phases[GW_CONNECTING] =
-      (gw_phase_links){.longest_us = connect_ms * 1000, .end = GW_END_BROKER_REFUSED, .error = ETIMEDOUT};
+      (gw_phase_links){.longest_us = options->connect_ms * 1000, .end = GW_END_BROKER_REFUSED, .error = ETIMEDOUT};
   relay->phases[GW_OPEN].longest_us = relay->phases[GW_OVER].longest_us = -1;
-  relay->events_max = options->events_max > 0 ? options->events_max : DEFAULT_EVENTS_MAX;
-  relay->quiet = options->quiet;
+  relay->options = *options;
   relay->epoll = epoll_create1(EPOLL_CLOEXEC);
   relay->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   relay->events_ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -67,24 +41,24 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
   gw_relay *relay = allocate(world, options);
   struct epoll_event woken = {.events = EPOLLIN, .data.ptr = NULL};
   if (relay == NULL || relay->epoll < 0 || relay->wake < 0 || relay->events_ready < 0 ||
-      epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->wake, &woken) != 0 || !start_thread(relay)) {
+      epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->wake, &woken) != 0 ||
+      (errno = pthread_create(&relay->thread, NULL, gw_relay_run, relay)) != 0) {
     (void)gw_fail(error, "the relay thread cannot be started: %m");
     gw_relay_free(relay);
     return NULL;
   }
+  relay->started = 1;
   return relay;
 }
 
-int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
+int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error) {
-  if (preface_length > GW_PREFACE_MAX) {
-    return gw_fail(error, "a preface of %zu bytes is too long", preface_length);
-  }
+  if (preface_length > GW_PREFACE_MAX) return gw_fail(error, "a preface of %zu bytes is too long", preface_length);
   gw_link *link = gw_link_new(conn, upstream, id, preface, preface_length);
   if (link == NULL) return gw_fail(error, "no memory to relay a connection");
   link->adopted_ms = gw_now_ms();
   (void)pthread_mutex_lock(&relay->lock);
-  if (relay->stop) {
+  if (relay->stopped) {
     (void)pthread_mutex_unlock(&relay->lock);
     link->conn = NULL; /* the caller's still */
     gw_link_free(link);
@@ -95,14 +69,8 @@ int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
   gw_count(relay->counters, GW_COUNT_RELAYED, 1);
   gw_list_append(&relay->adopted, &link->node);
   (void)pthread_mutex_unlock(&relay->lock);
+  if (!pthread_equal(relay->thread, pthread_self())) gw_signal_fd(relay->wake);
   return 1;
-}
-
-int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
-                   size_t preface_length, gw_error *error) {
-  int taken = gw_relay_queue(relay, conn, upstream, id, preface, preface_length, error);
-  if (taken) gw_signal_fd(relay->wake);
-  return taken;
 }
 
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
@@ -124,19 +92,16 @@ int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw
   return 1;
 }
 
-/* ask makes the thread do what |flag| says. */
-static void ask(gw_relay *relay, int *flag) {
-  (void)pthread_mutex_lock(&relay->lock);
-  *flag = 1;
-  (void)pthread_mutex_unlock(&relay->lock);
+static void ask(gw_relay *relay, int wish) {
+  (void)__atomic_fetch_or(&relay->wishes, wish, __ATOMIC_RELEASE);
   gw_signal_fd(relay->wake);
 }
 
-void gw_relay_stop_listening(gw_relay *relay) { ask(relay, &relay->stop_listening); }
+void gw_relay_stop_listening(gw_relay *relay) { ask(relay, GW_WISH_SILENCE); }
 
 int gw_relay_silent(gw_relay *relay) { return __atomic_load_n(&relay->silent, __ATOMIC_ACQUIRE); }
 
-void gw_relay_recheck(gw_relay *relay) { ask(relay, &relay->recheck); }
+void gw_relay_recheck(gw_relay *relay) { ask(relay, GW_WISH_RECHECK); }
 
 size_t gw_relay_live(gw_relay *relay) { return __atomic_load_n(&relay->live, __ATOMIC_RELAXED); }
 
@@ -177,7 +142,7 @@ int gw_relay_next_event(gw_relay *relay, gw_relay_event *event) {
 
 void gw_relay_stop(gw_relay *relay) {
   if (!relay->started) return;
-  ask(relay, &relay->stop);
+  ask(relay, GW_WISH_STOP);
   (void)pthread_join(relay->thread, NULL);
   relay->started = 0;
 }

@@ -43,14 +43,15 @@ typedef struct {
 } gw_relay_event;
 
 typedef struct {
-  int64_t linger_ms;     /* half-closed and silent for so long: closed; 0 for the default 30000 */
-  int64_t connect_ms;    /* the broker's socket may take so long to connect; 0 for the default 5000 */
-  size_t events_max;     /* events kept while nobody reads them; the oldest go first; 0 for the default 65536 */
+  int64_t linger_ms;     /* half-closed and silent for so long: closed */
+  int64_t connect_ms;    /* the broker's socket may take so long to connect */
+  size_t events_max;     /* events kept while nobody reads them; the oldest go first */
   int quiet;             /* only ends that are for the gateway to explain make an event: revoked, broker refused */
 } gw_relay_options;
 
-/* gw_relay_new starts the thread. |world| is borrowed and must outlive it; so must
- * the listeners of adopted connections. NULL with |error|. */
+/* gw_relay_new starts the thread. |world| is borrowed and must outlive it; so must the listeners of adopted connections.
+ * Signals that the caller blocks meanwhile are not for the thread: those are Python's, and SIGPIPE nobody's, since
+ * SSL_write uses write(2). NULL with |error|. */
 gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_error *error);
 
 /* gw_relay_adopt hands |conn| (established) and |upstream| (a non-blocking
@@ -63,10 +64,6 @@ gw_relay *gw_relay_new(gw_world *world, const gw_relay_options *options, gw_erro
  * handshake and hand-over is missed. |conn|'s context must not have read-ahead on. */
 enum { GW_PREFACE_MAX = 65536 };
 int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
-                   size_t preface_length, gw_error *error);
-
-/* gw_relay_queue is gw_relay_adopt for what the thread itself calls, a front: it need not be woken. */
-int gw_relay_queue(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, const uint8_t *preface,
                    size_t preface_length, gw_error *error);
 
 /* gw_relay_serve makes the thread take clients in at |front|, and shake hands with them, within |limits| (copied, with

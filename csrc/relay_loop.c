@@ -328,7 +328,7 @@ static gw_link *leave_event(gw_relay *relay, gw_link *link) {
   gw_link *dropped = NULL;
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_append(&relay->events, &link->node);
-  if (++relay->events_count > relay->events_max) {
+  if (++relay->events_count > relay->options.events_max) {
     dropped = gw_link_of(relay->events.next);
     gw_list_remove(&dropped->node);
     relay->events_count--;
@@ -342,7 +342,7 @@ static void publish(gw_relay *relay) {
   int told = 0;
   for (gw_link *link; (link = first_in(relay, GW_OVER)) != NULL;) {
     gw_list_remove(&link->node);
-    if (!relay->quiet || link->end == GW_END_REVOKED || link->end == GW_END_BROKER_REFUSED) {
+    if (!relay->options.quiet || link->end == GW_END_REVOKED || link->end == GW_END_BROKER_REFUSED) {
       link = leave_event(relay, link);
       told = 1;
     }
@@ -354,12 +354,13 @@ static void publish(gw_relay *relay) {
 /* obey does what other threads and the fronts asked for. Returns 1 when that is to stop. */
 static int obey(gw_relay *relay) {
   gw_node adopted;
+  int wishes = __atomic_exchange_n(&relay->wishes, 0, __ATOMIC_ACQUIRE), again = wishes & GW_WISH_RECHECK;
+  int silence = wishes & GW_WISH_SILENCE, stop = wishes & GW_WISH_STOP;
   gw_list_init(&adopted);
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_move(&adopted, &relay->adopted);
   gw_list_move(&relay->doors, &relay->opened);
-  int again = relay->recheck, silence = relay->stop_listening, stop = relay->stop;
-  relay->recheck = relay->stop_listening = 0;
+  relay->stopped = stop;
   (void)pthread_mutex_unlock(&relay->lock);
   for (gw_node *node = relay->doors.next; silence && node != &relay->doors; node = node->next) {
     gw_front_stop_listening(gw_door_of(node)->front);

@@ -39,15 +39,17 @@ typedef struct {
   int end, error;       /* what a link ends for then: GW_END_..., and an errno or 0 */
 } gw_phase_links;
 
+enum { GW_WISH_RECHECK = 1, GW_WISH_SILENCE = 2, GW_WISH_STOP = 4 };
+
 struct gw_relay {
   gw_world *world;
   uint64_t *counters;
-  size_t events_max;
-  int quiet;
+  gw_relay_options options;
   int epoll, wake, events_ready; /* wake and events_ready are eventfds */
   pthread_t thread;
   int started;                   /* the thread runs, or has yet to be joined */
   size_t live;                   /* atomic */
+  int wishes;                    /* atomic: of GW_WISH_..., a bit each, those that the thread has yet to see to */
   int silent;                    /* atomic: no front listens any more */
 
   pthread_mutex_t lock;          /* guards these */
@@ -56,7 +58,7 @@ struct gw_relay {
   gw_node callers;               /* arrivals, oldest first */
   gw_node events;                /* links that are over, oldest first */
   size_t events_count;
-  int recheck, stop_listening, stop;
+  int stopped;                   /* nobody is taken any more */
 
   gw_node doors;                 /* the thread's own from here on: those that it serves */
   gw_phase_links phases[GW_PHASES];

@@ -91,6 +91,10 @@ const gw_rules *gw_listener_rules(const gw_listener *listener) { return &listene
 
 gw_world *gw_listener_world(const gw_listener *listener) { return listener->world; }
 
+void gw_listener_count(const gw_listener *listener, int which, int64_t delta) {
+  gw_count(gw_world_counters(listener->world), which, (uint64_t)delta);
+}
+
 int gw_listener_add_ca(gw_listener *listener, void *x509, int parent) {
   int index = listener->count;
   authority added = {.x509 = x509, .parent = parent};
@@ -322,7 +326,7 @@ int gw_chain_judge(const gw_listener *listener, const gw_snapshot *snapshot, con
       *verdict = found;
     }
   }
-  gw_count(gw_world_counters(listener->world), GW_COUNT_LOOKUPS, chain->trusted ? 0 : (uint64_t)chain->count);
+  gw_listener_count(listener, GW_COUNT_LOOKUPS, chain->trusted ? 0 : chain->count);
   int forgivable = verdict->verdict != GW_VERDICT_REVOKED && rules->on_unavailable != GW_UNAVAILABLE_REJECT;
   verdict->ask = ask;
   verdict->let_in = verdict->verdict == GW_VERDICT_GOOD || forgivable;
@@ -350,9 +354,9 @@ void gw_verdict_settle(const gw_listener *listener, gw_verdict *verdict) {
   } else if (verdict->verdict < GW_VERDICT_STALE || verdict->verdict > GW_VERDICT_REVOKED) {
     return;
   } else if (!verdict->let_in) {
-    gw_count(gw_world_counters(listener->world), CONSEQUENCES[verdict->verdict].counter, 1);
+    gw_listener_count(listener, CONSEQUENCES[verdict->verdict].counter, 1);
   } else if (listener->rules.on_unavailable == GW_UNAVAILABLE_ACCEPT) {
-    gw_count(gw_world_counters(listener->world), GW_COUNT_ACCEPTED_UNCHECKED, 1);
+    gw_listener_count(listener, GW_COUNT_ACCEPTED_UNCHECKED, 1);
   }
 }
 

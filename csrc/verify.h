@@ -68,6 +68,9 @@ void gw_listener_free(gw_listener *listener);
 const gw_rules *gw_listener_rules(const gw_listener *listener);
 gw_world *gw_listener_world(const gw_listener *listener);
 
+/* gw_listener_count counts in the page of its world (counters.h). */
+void gw_listener_count(const gw_listener *listener, int which, int64_t delta);
+
 /* gw_listener_add_ca tells of a CA certificate that stands in the listener's
  * store, or that was learnt. |x509| is the X509 object in that store, kept alive
  * as long as chains are made: those that OpenSSL builds end in this very object, so

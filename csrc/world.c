@@ -89,9 +89,7 @@ uint64_t *gw_world_counters(const gw_world *world) { return world->counters; }
 
 int gw_world_publish(gw_world *world, const gw_cover *covers, size_t count, gw_error *error) {
   gw_snapshot *snapshot = new_snapshot(covers, count);
-  if (snapshot == NULL) {
-    return gw_fail(error, "no memory for %zu lists; those in force stay", count);
-  }
+  if (snapshot == NULL) return gw_fail(error, "no memory for %zu lists; those in force stay", count);
   pthread_mutex_lock(&world->lock);
   gw_snapshot *old = world->snapshot;
   world->snapshot = snapshot;

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 import socket
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +25,6 @@ from tests.relay_parts import TIMEOUT, Gate, Speaker, converse, hear_the_end, li
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 VERSIONS = pytest.mark.parametrize("version", [V12, V13])
@@ -265,3 +266,18 @@ def test_traffic_flows_while_python_stands_still(gate: Gate) -> None:
     assert echoed == 1
     event = gate.ended(connection)
     assert (event.bytes_in, event.bytes_out) == (1600, 1600)
+
+
+def test_signals_are_for_python_and_faults_for_whoever_looks_into_the_process(gate: Gate) -> None:
+    tasks = [
+        task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text() == "gw-relay\n"
+    ]
+    assert tasks
+    for task in tasks:
+        lines = dict(
+            line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
+        )
+        blocked = int(lines["SigBlk"], 16)
+        assert all(blocked >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE))
+        assert not any(blocked >> number - 1 & 1 for number in (signal.SIGSEGV, signal.SIGABRT))
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -61,6 +61,7 @@ typedef struct {
   gw_intake intake;          /* of the last step */
   gw_arrival arrivals[ROOM]; /* all that have ended, in their order */
   int ended;
+  uint64_t arrived; /* of all that ever have */
 } stage;
 
 static inline int listening_socket(struct sockaddr_in *address) {
@@ -82,7 +83,7 @@ static inline void stage_open(stage *on, int64_t timeout_ms) {
   on->revoked = identity_make("revoked", "11", &on->door.middle, 0);
   lists_now(&on->door, NO_SERIALS, SERIALS("11"));
   on->front = gw_front_new(on->door.listener, on->door.context, timeout_ms, &error);
-  CHECK(on->front != NULL && gw_front_count(on->front) == 0 && gw_front_patience(on->front) == -1);
+  CHECK(on->front != NULL && gw_front_patience(on->front) == -1);
   on->listening = listening_socket(&on->address);
   CHECK(gw_front_listen(on->front, on->listening, &error) == 1);
 }
@@ -119,14 +120,18 @@ static inline int step_with(stage *on, gw_intake intake, int most) {
   int ended = gw_front_step(on->front, &on->intake, &on->arrivals[on->ended], most);
   CHECK(0 <= ended && ended <= most && on->intake.accepted <= intake.quota);
   on->ended += ended;
+  on->arrived += (uint64_t)ended;
   return ended;
 }
 
 static inline int step(stage *on, int quota) { return step_with(on, (gw_intake){.quota = quota}, ROOM - on->ended); }
 
+/* in_progress returns the number of handshakes that have begun and not ended: whoever has arrived is counted on. */
+static inline uint64_t in_progress(const stage *on) { return on->door.counters[GW_COUNT_HANDSHAKING] - on->arrived; }
+
 /* take_in takes clients in until |count| handshakes are in progress; none may end meanwhile. */
-static inline void take_in(stage *on, size_t count) {
-  for (int i = 0; gw_front_count(on->front) < count; i++) {
+static inline void take_in(stage *on, uint64_t count) {
+  for (int i = 0; in_progress(on) < count; i++) {
     CHECK(i < MAX_STEPS && step(on, ROOM) == 0);
   }
 }
@@ -181,11 +186,9 @@ static inline void shake_all(stage *on, client *clients, int count, int total) {
 static inline const gw_arrival *arrival_of(const stage *on, int fd) {
   struct sockaddr_in own;
   socklen_t length = sizeof own;
-  gw_peer peer;
   CHECK(getsockname(fd, (struct sockaddr *)&own, &length) == 0);
   for (int i = 0; i < on->ended; i++) {
-    gw_conn_peer(on->arrivals[i].conn, &peer);
-    if (memcmp(&peer, &own, sizeof own) == 0) {
+    if (memcmp(&on->arrivals[i].conn->peer, &own, sizeof own) == 0) {
       return &on->arrivals[i];
     }
   }

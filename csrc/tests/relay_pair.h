@@ -30,7 +30,10 @@
 #include "../relay.h"
 #include "system_openssl.h"
 
-enum { PATIENCE = 30 };
+enum { PATIENCE = 30, MOST_EVENTS = 1024 };
+
+static const gw_relay_options DEFAULTS = {
+    .linger_ms = PATIENCE * 1000, .connect_ms = PATIENCE * 1000, .events_max = MOST_EVENTS};
 
 typedef struct {
   EVP_PKEY *key;
@@ -134,7 +137,7 @@ static inline gw_relay_event next_event(stage *on) {
   }
   gw_conn_free(on->told);
   on->told = event.end == GW_END_BROKER_REFUSED ? NULL : event.conn;
-  CHECK(event.conn != NULL && (on->told == NULL || gw_conn_fd(on->told) == -1));
+  CHECK(event.conn != NULL && (on->told == NULL || on->told->fd == -1));
   return event;
 }
 

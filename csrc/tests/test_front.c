@@ -19,7 +19,7 @@ static void a_good_client_is_clear(void) {
     shake_all(&on, &end, 1, 1);
     const gw_arrival *came = &on.arrivals[0];
     CHECK(came == arrival_of(&on, end.fd) && came->result == GW_HANDSHAKE_DONE && came->clear == 1);
-    CHECK(gw_front_count(on.front) == 0 && on.gauge == 1 && !is_ready(&on));
+    CHECK(in_progress(&on) == 0 && on.gauge == 1 && !is_ready(&on));
     /* It is the caller's: the front knows it no more. */
     CHECK(SSL_write(end.ssl, "hello", 5) == 5 && !is_ready(&on));
     CHECK(on.door.counters[GW_COUNT_HANDSHAKES] == 1);
@@ -92,15 +92,13 @@ static void of_many_at_once_each_ends_once_and_for_itself(void) {
     }
   }
   shake_all(&on, ends, MANY, MANY);
-  CHECK(on.ended == MANY && gw_front_count(on.front) == 0 && on.gauge == MANY && !is_ready(&on));
+  CHECK(on.ended == MANY && in_progress(&on) == 0 && on.gauge == MANY && !is_ready(&on));
   for (int i = 0; i < MANY; i++) {
     const gw_arrival *came = arrival_of(&on, ends[i].fd);
     int fails = i % 3 == 1 || i % KINDS == 5;
     CHECK(came != NULL && came->result == (fails ? GW_HANDSHAKE_FAILED : GW_HANDSHAKE_DONE) && came->clear == !fails);
     CHECK(!fails || came->error.text[0] != '\0');
-    gw_verdict verdict;
-    gw_conn_verdict(came->conn, &verdict);
-    CHECK((verdict.verdict == GW_VERDICT_REVOKED) == (i % 3 == 1));
+    CHECK((came->conn->verification.verdict.verdict == GW_VERDICT_REVOKED) == (i % 3 == 1));
   }
   CHECK(on.door.counters[GW_COUNT_REFUSED_REVOKED] == 2 * EACH);
   CHECK(on.door.counters[GW_COUNT_FAILED] == EACH && on.door.counters[GW_COUNT_HANDSHAKES] == 3 * EACH);
@@ -159,7 +157,7 @@ static void a_client_that_sends_octet_by_octet_gets_in_and_holds_up_nobody(void)
       CHECK(times < 100000);
       octets += drip(&slow);
       (void)step(&on, ROOM);
-      CHECK(on.ended || gw_front_count(on.front) == 1);
+      CHECK(on.ended || in_progress(&on) == 1);
       if (octets == 100) {
         client_connect(&fast, &on, VERSIONS[i], &on.good);
         shake_all(&on, &fast, 1, 1);
@@ -193,7 +191,7 @@ static void a_client_that_does_not_read_is_waited_for_without_spinning(void) {
     for (int times = 0; is_ready(&on); times++) {
       CHECK(times < MAX_STEPS && step(&on, 1) == 0);
     }
-    CHECK(gw_front_count(on.front) == 1); /* and there is nothing to do, though it is not done */
+    CHECK(in_progress(&on) == 1); /* and there is nothing to do, though it is not done */
     shake_all(&on, &end, 1, 1);
     CHECK(on.arrivals[0].clear);
     (void)client_close(&end);
@@ -219,7 +217,7 @@ static void who_takes_too_long_is_given_up_in_the_order_of_arrival(void) {
   forget(&on);
   CHECK(gw_front_patience(on.front) <= TIMEOUT_MS / 10 * (10 - MANY));
   for (int i = 0; i < MANY; i++) {
-    CHECK(gw_front_count(on.front) == (size_t)(MANY - i) && !is_ready(&on) && step(&on, ROOM) == 0);
+    CHECK(in_progress(&on) == (uint64_t)(MANY - i) && !is_ready(&on) && step(&on, ROOM) == 0);
     ahead_ms += gw_front_patience(on.front);
     CHECK(gw_front_patience(on.front) == 0 && step(&on, ROOM) == 1);
     CHECK(arrival_of(&on, silent[i]) == &on.arrivals[0]);

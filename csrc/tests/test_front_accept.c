@@ -18,18 +18,18 @@ static void without_a_quota_clients_wait_in_the_kernel_and_nothing_spins(void) {
   }
   CHECK(is_ready(&on));
   CHECK(step(&on, 0) == 0 && on.intake.accepted == 0 && !on.intake.busy);
-  CHECK(!is_ready(&on) && gw_front_count(on.front) == 1);
+  CHECK(!is_ready(&on) && in_progress(&on) == 1);
   for (int i = 0; !on.ended; i++) { /* handshakes under way go on */
     CHECK(i < MAX_STEPS);
     client_steps(&under_way);
     CHECK(is_ready(&on));
     (void)step(&on, 0);
   }
-  CHECK(on.arrivals[0].clear && !is_ready(&on) && gw_front_count(on.front) == 0);
-  CHECK(step(&on, 1) == 0 && on.intake.accepted == 1 && gw_front_count(on.front) == 1);
+  CHECK(on.arrivals[0].clear && !is_ready(&on) && in_progress(&on) == 0);
+  CHECK(step(&on, 1) == 0 && on.intake.accepted == 1 && in_progress(&on) == 1);
   CHECK(!is_ready(&on)); /* the quota is used up */
   CHECK(step(&on, 2) == 0 && on.intake.accepted == 1 && is_ready(&on)); /* and now it is not */
-  CHECK(step(&on, 1) == 0 && on.intake.accepted == 1 && gw_front_count(on.front) == 3);
+  CHECK(step(&on, 1) == 0 && on.intake.accepted == 1 && in_progress(&on) == 3);
   shake_all(&on, ends, MANY, 1 + MANY);
   for (int i = 0; i < MANY; i++) {
     (void)client_close(&ends[i]);
@@ -58,7 +58,7 @@ static void a_quota_that_is_used_up_asks_for_another_one(void) {
   stage_open(&on, TIMEOUT_MS);
   int fds[2] = {dial_in(&on), dial_in(&on)};
   say(fds[0], "garbage garbage");
-  CHECK(step(&on, 1) == 1 && on.intake.accepted == 1 && gw_front_count(on.front) == 0);
+  CHECK(step(&on, 1) == 1 && on.intake.accepted == 1 && in_progress(&on) == 0);
   CHECK(!is_ready(&on) && on.intake.busy);
   CHECK(step(&on, 0) == 0 && !is_ready(&on) && !on.intake.busy); /* it may be 0: then the answer is to wait */
   close(fds[0]);
@@ -97,10 +97,10 @@ static void who_is_turned_away_is_closed_and_costs_nothing(void) {
   }
   for (int i = 0; i < MANY - 1; i++) {
     CHECK(step_with(&on, (gw_intake){.quota = MANY, .turn_away = 1}, ROOM) == 0);
-    CHECK(on.intake.accepted == 1 && on.intake.code == 0 && gw_front_count(on.front) == 0 && on.gauge == 0);
+    CHECK(on.intake.accepted == 1 && on.intake.code == 0 && in_progress(&on) == 0 && on.gauge == 0);
   }
   CHECK(is_closed(fds[0]) && is_closed(fds[1]));
-  CHECK(step(&on, MANY) == 0 && on.intake.accepted == 1 && gw_front_count(on.front) == 1); /* there is room again */
+  CHECK(step(&on, MANY) == 0 && on.intake.accepted == 1 && in_progress(&on) == 1); /* there is room again */
   for (int i = 0; i < MANY; i++) {
     close(fds[i]);
   }
@@ -294,7 +294,7 @@ static void a_client_over_ipv6_is_known_by_its_address(void) {
   say(fd, "garbage garbage");
   shake_all(&on, NULL, 0, 1);
   CHECK(getsockname(fd, (struct sockaddr *)&own, &length) == 0);
-  gw_conn_peer(on.arrivals[0].conn, &peer);
+  peer = on.arrivals[0].conn->peer;
   CHECK(memcmp(&peer, &own, sizeof own) == 0);
   close(fd);
   stage_close(&on);
@@ -308,7 +308,7 @@ static void of_a_client_that_has_gone_already_no_address_is_known(void) {
   int fd = dial_in(&on);
   CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now) == 0 && close(fd) == 0); /* a reset */
   shake_all(&on, NULL, 0, 1);
-  gw_conn_peer(on.arrivals[0].conn, &peer);
+  peer = on.arrivals[0].conn->peer;
   CHECK(on.arrivals[0].result == GW_HANDSHAKE_FAILED && on.arrivals[0].error.text[0] != '\0' && peer.sin6_family == 0);
   stage_close(&on);
 }

@@ -2,8 +2,6 @@
 #include "relay_pair.h"
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
-static const gw_relay_options DEFAULTS = {0};
-
 static void small_messages_go_both_ways(void) {
   stage on;
   pair with;

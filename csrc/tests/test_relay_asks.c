@@ -5,8 +5,6 @@
 
 enum { FIRST = 300, CLIENTS = 300, AT_A_TIME = 256 };
 
-static const gw_relay_options DEFAULTS = {0};
-
 /* The one bucket of a table in which nothing is. */
 static gw_answers *nothing_known(void) {
   gw_answers *made = calloc(1, sizeof *made + GW_ANSWERS_IN_BUCKET * sizeof *made->slots);

@@ -1,7 +1,6 @@
 /* test_relay_ends.c - every adopted connection ends once, for the right reason; what was sent before is delivered. */
 #include "relay_pair.h"
 
-static const gw_relay_options DEFAULTS = {0};
 static const char RESET[] = "Connection reset by peer";
 
 /* --- sides that are lost --- */
@@ -125,7 +124,7 @@ static void a_reset_ends_a_client_that_did_not_read(void) {
 static void a_broker_that_is_gone_is_not_kept_by_a_client_that_does_not_read(void) {
   stage on;
   pair with;
-  const gw_relay_options soon = {.linger_ms = 100};
+  const gw_relay_options soon = {.linger_ms = 100, .connect_ms = PATIENCE * 1000, .events_max = MOST_EVENTS};
   stage_open(&on, TLS1_3_VERSION, GW_CHECK_OFF, &soon);
   pair_make(&on, &with, 0, 16384);
   adopt(&on, &with, 1, "");
@@ -162,7 +161,7 @@ static void what_a_broker_sent_before_it_closed_reaches_a_slow_client(void) {
 static void a_half_closed_connection_that_stays_silent_ends(void) {
   stage on;
   pair with, other;
-  const gw_relay_options soon = {.linger_ms = 50};
+  const gw_relay_options soon = {.linger_ms = 50, .connect_ms = PATIENCE * 1000, .events_max = MOST_EVENTS};
   stage_open(&on, TLS1_3_VERSION, GW_CHECK_OFF, &soon);
   pair_open(&on, &with, 1);
   pair_open(&on, &other, 2);

@@ -3,8 +3,6 @@
 #include "relay_pair.h"
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
-static const gw_relay_options DEFAULTS = {0};
-
 enum { SERIAL = 300, CONNECT_MS = 50 };
 
 /* Ordinary ends wait for so many others, or so long (relay.h). */
@@ -46,7 +44,7 @@ static void start_being_refused(pair *with) {
 static gw_relay_event comes_back(stage *on, pair *with, uint64_t id, const char *detail) {
   gw_relay_event event = next_event(on);
   CHECK(event.id == id && event.end == GW_END_BROKER_REFUSED && strcmp(event.detail, detail) == 0);
-  CHECK(event.bytes_in == 0 && event.bytes_out == 0 && gw_conn_fd(event.conn) >= 0);
+  CHECK(event.bytes_in == 0 && event.bytes_out == 0 && event.conn->fd >= 0);
   CHECK(event.listener == on->listener);
   with->conn = event.conn;
   return event;
@@ -82,7 +80,7 @@ static void a_broker_that_refuses_gives_the_client_back_untouched(void) {
 static void a_broker_that_does_not_answer_gives_the_client_back_in_time(void) {
   stage on;
   pair with, other;
-  const gw_relay_options soon = {.connect_ms = CONNECT_MS};
+  const gw_relay_options soon = {.linger_ms = PATIENCE * 1000, .connect_ms = CONNECT_MS, .events_max = MOST_EVENTS};
   for (int i = 0; i < 2; i++) {
     busy_broker busy = busy_open();
     stage_open(&on, VERSIONS[i], GW_CHECK_OFF, &soon);
@@ -108,7 +106,7 @@ static void each_waits_for_its_own_broker_and_for_its_own_time(void) {
   enum { MANY = 5 };
   stage on;
   pair with[MANY];
-  const gw_relay_options soon = {.connect_ms = CONNECT_MS};
+  const gw_relay_options soon = {.linger_ms = PATIENCE * 1000, .connect_ms = CONNECT_MS, .events_max = MOST_EVENTS};
   busy_broker busy = busy_open();
   stage_open(&on, TLS1_3_VERSION, GW_CHECK_OFF, &soon);
   for (uint64_t i = 0; i < MANY; i++) {
@@ -159,7 +157,7 @@ static void leaves(pair *with, int by_reset) {
 static void a_client_that_left_meanwhile_comes_back_all_the_same(void) {
   stage on;
   pair with;
-  const gw_relay_options soon = {.connect_ms = CONNECT_MS};
+  const gw_relay_options soon = {.linger_ms = PATIENCE * 1000, .connect_ms = CONNECT_MS, .events_max = MOST_EVENTS};
   for (int by_reset = 0; by_reset < 2; by_reset++) {
     busy_broker busy = busy_open();
     stage_open(&on, TLS1_3_VERSION, GW_CHECK_OFF, &soon);
@@ -279,7 +277,7 @@ static void of_too_many_events_the_newest_stay(void) {
   stage on;
   pair with[MANY];
   gw_relay_event event;
-  const gw_relay_options few = {.events_max = KEPT};
+  const gw_relay_options few = {.linger_ms = PATIENCE * 1000, .connect_ms = PATIENCE * 1000, .events_max = KEPT};
   stage_open(&on, TLS1_3_VERSION, GW_CHECK_OFF, &few);
   for (uint64_t i = 0; i < MANY; i++) {
     pair_open(&on, &with[i], i);
@@ -300,7 +298,7 @@ static void events_that_nobody_reads_release_what_they_own(void) {
   enum { MANY = 6 };
   stage on;
   pair with[MANY], revoked;
-  const gw_relay_options few = {.events_max = MANY / 2};
+  const gw_relay_options few = {.linger_ms = PATIENCE * 1000, .connect_ms = PATIENCE * 1000, .events_max = MANY / 2};
   stage_open(&on, TLS1_3_VERSION, GW_CHECK_LEAF, &few);
   pair_make(&on, &revoked, SERIAL, 0);
   publish_revoked(&on, SERIAL, SERIAL);

@@ -157,11 +157,7 @@ static inline int shake(client *end) {
   return step;
 }
 
-static inline gw_verdict verdict_of(const client *end) {
-  gw_verdict verdict;
-  gw_conn_verdict(end->conn, &verdict);
-  return verdict;
-}
+static inline gw_verdict verdict_of(const client *end) { return end->conn->verification.verdict; }
 
 /* client_close closes both ends, ours first, and returns the alert that the client has received. */
 static inline int client_close(client *end) {

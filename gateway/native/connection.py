@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from gateway.proxy_protocol import Endpoint
 
 
+# Ends of connections that wait for their reader; each keeps some 20 KiB of TLS until then.
+_MOST_EVENTS = 65536
+_FAULTS = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGABRT,
+    signal.SIGSYS,
+}
 _STEPS = tuple(Step(number) for number in range(len(Step)))
 
 
@@ -57,31 +68,28 @@ class Conn:
     @property
     def peer(self) -> str:
         """The client's address: "192.0.2.1:40000", "[2001:db8::1]:40000"; "" where it is not known."""
-        peer = ffi.new("gw_peer *")
-        lib.gw_conn_peer(self.pointer, peer)
-        return _peer_text(peer)
+        return sockaddr.spelled(self._peer())
 
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         """The client's address and the one that it connected to; None where it is not known."""
-        peer = ffi.new("gw_peer *")
-        lib.gw_conn_peer(self.pointer, peer)
-        return sockaddr.endpoint(bytes(ffi.buffer(peer))), sockaddr.own_end(self.fileno())
+        return sockaddr.endpoint(self._peer()), sockaddr.own_end(self.fileno())
 
     def introduce(self, client: Endpoint) -> None:
         """Take this for the client's address: who connected is another's proxy."""
         octets = sockaddr.from_endpoint(client)
-        peer = ffi.new("gw_peer *")
-        ffi.memmove(peer, octets, len(octets))
-        lib.gw_conn_introduce(self.pointer, peer)
+        ffi.memmove(ffi.addressof(self.pointer, "peer"), octets, len(octets))
+
+    def _peer(self) -> bytes:
+        return bytes(ffi.buffer(ffi.addressof(self.pointer, "peer")))
 
     def fileno(self) -> int:
-        """The client's socket, which stays its own."""
-        return int(lib.gw_conn_fd(self.pointer))
+        """The client's socket, which stays its own; -1 once closed."""
+        return int(self.pointer.fd)
 
     @property
     def ssl(self) -> int:
         """The address of its SSL object, for `gateway.tls.openssl` to ask it; not kept beyond this Conn."""
-        return int(ffi.cast("uintptr_t", lib.gw_conn_ssl(self.pointer)))
+        return int(ffi.cast("uintptr_t", self.pointer.ssl))
 
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""
@@ -89,9 +97,7 @@ class Conn:
 
     def verdict(self) -> Verdict:
         """What the last lookup said of the client."""
-        verdict = ffi.new("gw_verdict *")
-        lib.gw_conn_verdict(self.pointer, verdict)
-        return verdict_of(verdict)
+        return verdict_of(self.pointer.verification.verdict)
 
     def close(self) -> None:
         """Send close_notify where it makes sense, close the socket, free everything. Idempotent."""
@@ -247,10 +253,18 @@ class Relay:
             quiet: tell of those ends only that are for the gateway to explain: revoked, broker refused.
         """
         self._world = world
-        values = {"linger_ms": int(linger * 1000), "connect_ms": int(connect_timeout * 1000), "quiet": quiet}
+        values = {
+            "linger_ms": int(linger * 1000),
+            "connect_ms": int(connect_timeout * 1000),
+            "events_max": _MOST_EVENTS,
+            "quiet": quiet,
+        }
         options, error = ffi.new("gw_relay_options *", values), new_error()
         self.pointer = ffi.NULL
+        # Signals are for the main thread; those of a fault stay, for debuggers and sanitizers to see.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
         pointer = lib.gw_relay_new(world.pointer, options, error)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pointer == ffi.NULL:
             raise GatewayError(f"the relay thread cannot be started: {error_text(error)}")
         self.pointer = pointer
@@ -375,10 +389,6 @@ class Relay:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
-
-
-def _peer_text(peer: Any) -> str:
-    return sockaddr.spelled(bytes(ffi.buffer(peer)))
 
 
 def die_with_parent(parent: int) -> bool:
