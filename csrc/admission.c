@@ -2,6 +2,8 @@
 
 #include <limits.h>
 
+#include "counters.h"
+
 enum { SECOND_US = 1000000, EXHAUSTED_US = 100000 };
 
 /* Handshakes of another listener end unseen here: they are looked at again after so long. */
@@ -18,7 +20,7 @@ void gw_admission_init(gw_admission *admission, const gw_limits *limits) {
 static int64_t places(const gw_admission *admission) {
   int64_t left = admission->limits.connections;
   for (size_t i = 0; i < admission->limits.workers; i++) {
-    left -= (int64_t)__atomic_load_n(&admission->limits.pages[i][admission->limits.gauge], __ATOMIC_RELAXED);
+    left -= gw_counted(admission->limits.pages[i], admission->limits.gauge);
   }
   return left;
 }

@@ -24,9 +24,7 @@ static int take_extension(gw_der *extensions, gw_certificate *certificate) {
   static const uint8_t BASIC_CONSTRAINTS[] = {0x55, 0x1d, 0x13}, DISTRIBUTION_POINTS[] = {0x55, 0x1d, 0x1f},
                        USAGES[] = {0x55, 0x1d, 0x25};
   gw_der extension, oid, value, constraints, flag, depth;
-  if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) {
-    return 0;
-  }
+  if (!gw_der_take(extensions, SEQUENCE, &extension) || !gw_der_take(&extension, OBJECT_IDENTIFIER, &oid)) return 0;
   (void)gw_der_take(&extension, BOOLEAN, &flag); /* critical or not */
   if (!gw_der_take(&extension, OCTET_STRING, &value)) return 0;
   const uint8_t *id = oid.bytes + oid.at;

@@ -109,9 +109,7 @@ void gw_conn_farewell(gw_conn *conn) {
     gw_openssl.ERR_clear_error(); /* or it would be taken for an error of the next connection */
     conn->established = 0;
   }
-  if (!conn->drained) {
-    (void)shutdown(conn->fd, SHUT_WR); /* fails only where nobody is left to be told */
-  }
+  if (!conn->drained) (void)shutdown(conn->fd, SHUT_WR); /* fails only where nobody is left to be told */
 }
 
 void gw_conn_close(gw_conn *conn) {

@@ -6,6 +6,7 @@
 #ifndef GW_COUNTERS_H
 #define GW_COUNTERS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -39,6 +40,11 @@ enum {
 /* gw_count adds |delta| to counter |which| of |page|; a NULL page counts nowhere. */
 static inline void gw_count(uint64_t *page, int which, uint64_t delta) {
   if (page != 0) (void)__atomic_fetch_add(&page[which], delta, __ATOMIC_RELAXED);
+}
+
+/* gw_counted reads counter |which| of |page|; 0 of a NULL page. */
+static inline int64_t gw_counted(const uint64_t *page, size_t which) {
+  return page == 0 ? 0 : (int64_t)__atomic_load_n(&page[which], __ATOMIC_RELAXED);
 }
 
 #endif

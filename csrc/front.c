@@ -9,26 +9,9 @@
 #include "clock.h"
 #include "counters.h"
 
-enum { MOST_SOCKETS = 64 };
-
 /* Events of one call: each takes up to 0.25 ms, for which the bytes of other connections wait. Two cost a handshake
    4 % more in calls. */
 enum { BATCH = 4 };
-
-struct gw_front {
-  gw_listener *listener;
-  void *ssl_ctx;
-  int64_t timeout_ms;
-  int epoll;
-  gw_node conns; /* in progress, in the order of their deadlines */
-  int listening[MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
-  int paused;                           /* epoll is not to report them */
-  gw_relay *relay;                      /* borrowed; where clear clients go, with a broker's socket */
-  gw_broker *brokers;                   /* borrowed */
-  size_t broker_count, turn;            /* none: clear clients are told of like the others */
-  int only_accepts;                     /* handshakes are the reader's */
-  int shows;                            /* atomic; the next clear client is told of all the same */
-};
 
 static gw_conn *conn_of(gw_node *node) { return (gw_conn *)((char *)node - offsetof(gw_conn, node)); }
 
@@ -57,20 +40,6 @@ void gw_front_free(gw_front *front) {
   (void)close(front->epoll);
   free(front);
 }
-
-void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count) {
-  front->relay = relay;
-  front->brokers = brokers;
-  front->broker_count = count;
-}
-
-void gw_front_only_accept(gw_front *front) { front->only_accepts = 1; }
-
-int gw_front_fd(const gw_front *front) { return front->epoll; }
-
-gw_listener *gw_front_listener(const gw_front *front) { return front->listener; }
-
-void gw_front_show_one(gw_front *front) { __atomic_store_n(&front->shows, 1, __ATOMIC_RELAXED); }
 
 static void count_time(const gw_front *front, int result, int64_t ms) {
   if (result != GW_HANDSHAKE_DONE) return;
@@ -153,7 +122,7 @@ static int watch_socket(gw_front *front, int index, int how) {
 }
 
 int gw_front_listen(gw_front *front, int listening, gw_error *error) {
-  if (front->sockets == MOST_SOCKETS) return gw_fail(error, "more than %d addresses", MOST_SOCKETS);
+  if (front->sockets == GW_MOST_SOCKETS) return gw_fail(error, "more than %d addresses", GW_MOST_SOCKETS);
   front->listening[front->sockets] = listening;
   if (!watch_socket(front, front->sockets, EPOLL_CTL_ADD)) return gw_fail(error, "cannot wait for clients: %m");
   front->sockets++;

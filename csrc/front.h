@@ -1,6 +1,6 @@
 /* front.h - the handshakes of one listener, many at a time.
  *
- * Whoever waits for gw_front_fd calls gw_front_step, which accepts and advances a batch, hands those
+ * Whoever waits for its epoll set calls gw_front_step, which accepts and advances a batch, hands those
  * over that are simply good, and returns the others whose handshake has ended. One thread at a time:
  * the relay's, from gw_relay_serve on (relay.h). */
 #ifndef GW_FRONT_H
@@ -10,15 +10,13 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "admission.h"
 #include "conn.h"
 #include "error.h"
+#include "node.h"
 #include "relay.h"
 
-/* gw_front_new makes the front of |listener| (borrowed, as the SSL_CTX); a
- * handshake may take |timeout_ms|. NULL with |error|. gw_front_free closes the
- * sockets and connections that it still has (NULL is fine). */
-gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
-void gw_front_free(gw_front *front);
+enum { GW_MOST_SOCKETS = 64 };
 
 /* A broker that no name has to be resolved for. */
 enum { GW_FULL_SHARE = 256 };
@@ -29,24 +27,40 @@ typedef struct {
   uint32_t credit; /* the front's */
 } gw_broker;
 
-/* gw_front_hand_over makes clear clients go to |relay| (borrowed), with the number of their broker, 0 to |count|
- * - 1, as id, and a connection to it: |brokers| (borrowed as well) are taken in turn. gw_front_step tells of them only
- * where no broker has a share, that connection cannot be begun at once, or the relay does not take them. To be called
- * before gw_relay_serve. */
-void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
+struct gw_front {
+  uint8_t watch;         /* the relay's: what its epoll's data points to (relay_link.h) */
+  gw_listener *listener; /* borrowed, as is |ssl_ctx| */
+  void *ssl_ctx;
+  int64_t timeout_ms;
 
-/* gw_front_only_accept makes the front tell of every client as GW_HANDSHAKE_NOT_BEGUN, when it has come: another
- * header goes before its handshake. To be called before gw_relay_serve. */
-void gw_front_only_accept(gw_front *front);
+  /* To be set before gw_relay_serve. Clear clients go to |relay|, with a connection to a broker and its number as id;
+   * they are told of only where no broker has a share, that connection cannot be begun at once, or the relay does not
+   * take them. */
+  gw_relay *relay;       /* borrowed */
+  gw_broker *brokers;    /* borrowed; taken in turn */
+  size_t broker_count;   /* 0: clear clients are told of like the others */
+  int only_accepts;      /* every client is told of as GW_HANDSHAKE_NOT_BEGUN: another header goes before its handshake */
 
-/* gw_front_fd returns a descriptor, owned by the front, that is readable while gw_front_step has something to do. */
-int gw_front_fd(const gw_front *front);
+  int shows;             /* atomic, to be set at any time: the next clear client is told of all the same */
 
-/* gw_front_listener returns what the front was made with. */
-gw_listener *gw_front_listener(const gw_front *front);
+  /* Its own. */
+  int epoll;            /* readable while gw_front_step has something to do */
+  gw_node conns;        /* in progress, in the order of their deadlines */
+  int listening[GW_MOST_SOCKETS], sockets; /* owned; epoll's data points here for these, to a gw_conn for others */
+  int paused;           /* epoll is not to report them */
+  size_t turn;          /* of brokers */
 
-/* gw_front_show_one makes gw_front_step tell of the next clear client, although it could hand it over. Thread-safe. */
-void gw_front_show_one(gw_front *front);
+  /* The relay's. */
+  gw_node node;
+  gw_admission admission;
+  int64_t due_us;       /* when it takes a step; 0 where epoll has reported it */
+};
+
+/* gw_front_new makes the front of |listener| (borrowed, as the SSL_CTX); a
+ * handshake may take |timeout_ms|. NULL with |error|. gw_front_free closes the
+ * sockets and connections that it still has (NULL is fine). */
+gw_front *gw_front_new(gw_listener *listener, void *ssl_ctx, int64_t timeout_ms, gw_error *error);
+void gw_front_free(gw_front *front);
 
 /* gw_front_listen makes clients of |listening| (a listening socket, non-blocking) come in from now on. Returns 1,
  * and the front owns it; or 0 with |error|. gw_front_stop_listening closes all of them. */
@@ -55,7 +69,7 @@ void gw_front_stop_listening(gw_front *front);
 
 /* How many clients come in, and how many have. */
 typedef struct {
-  int quota;     /* in: as many as may; at 0 they wait in the kernel's queue, and gw_front_fd says nothing of them */
+  int quota;     /* in: as many as may; at 0 they wait in the kernel's queue, and the epoll set says nothing of them */
   int turn_away; /* in: they are closed instead */
   int accepted;  /* out: how many came, turned away or not */
   int code;      /* out: an errno of accept(2) that is not one of a single client's, or 0 */

@@ -312,9 +312,14 @@ typedef struct {
   uint32_t share;
   uint32_t credit;
 } gw_broker;
-void gw_front_show_one(gw_front *front);
-void gw_front_only_accept(gw_front *front);
-void gw_front_hand_over(gw_front *front, gw_relay *relay, gw_broker *brokers, size_t count);
+struct gw_front {
+  int only_accepts;
+  gw_relay *relay;
+  gw_broker *brokers;
+  size_t broker_count;
+  int shows;
+  ...;
+};
 int gw_front_listen(gw_front *front, int listening, gw_error *error);
 
 /* sys/prctl.h */

@@ -32,7 +32,7 @@ static gw_relay *allocate(gw_world *world, const gw_relay_options *options) {
   gw_list_init(&relay->opened);
   gw_list_init(&relay->callers);
   gw_list_init(&relay->events);
-  gw_list_init(&relay->doors);
+  gw_list_init(&relay->fronts);
   for (int phase = 0; phase < GW_PHASES; phase++) gw_list_init(&relay->phases[phase].links);
   return relay;
 }
@@ -74,19 +74,14 @@ int gw_relay_adopt(gw_relay *relay, gw_conn *conn, int upstream, uint64_t id, co
 }
 
 int gw_relay_serve(gw_relay *relay, gw_front *front, const gw_limits *limits, gw_error *error) {
-  gw_door *door = calloc(1, sizeof *door);
-  if (door == NULL) return gw_fail(error, "no memory to serve another listener");
-  gw_admission_init(&door->admission, limits);
-  door->watch = GW_WATCH_DOOR;
-  door->front = front;
-  struct epoll_event event = {.events = EPOLLIN, .data.ptr = door};
-  if (epoll_ctl(relay->epoll, EPOLL_CTL_ADD, gw_front_fd(front), &event) != 0) {
-    (void)gw_fail(error, "cannot wait for clients: %m");
-    free(door);
-    return 0;
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = front};
+  front->watch = GW_WATCH_FRONT;
+  gw_admission_init(&front->admission, limits);
+  if (epoll_ctl(relay->epoll, EPOLL_CTL_ADD, front->epoll, &event) != 0) {
+    return gw_fail(error, "cannot wait for clients: %m");
   }
   (void)pthread_mutex_lock(&relay->lock);
-  gw_list_append(&relay->opened, &door->node);
+  gw_list_append(&relay->opened, &front->node);
   (void)pthread_mutex_unlock(&relay->lock);
   gw_signal_fd(relay->wake);
   return 1;
@@ -156,8 +151,6 @@ void gw_relay_free(gw_relay *relay) {
     gw_openssl.X509_free(arrival.leaf);
   }
   for (gw_node *node; (node = take_first(relay, &relay->events)) != NULL;) gw_link_free(gw_link_of(node));
-  gw_list_move(&relay->doors, &relay->opened);
-  for (gw_node *node; (node = take_first(relay, &relay->doors)) != NULL;) free(gw_door_of(node));
   (void)close(relay->events_ready); /* one that could not be had is -1, and refused */
   (void)close(relay->wake);
   (void)close(relay->epoll);

@@ -252,9 +252,7 @@ static void deliver(gw_link *link, int number, uint8_t *bytes, size_t length) {
   gw_flow *flow = &link->flows[number];
   size_t taken = number == GW_IN ? write_broker(link, bytes, length) : write_client(link, bytes, length);
   link->moved |= taken > 0;
-  if (flow->state == GW_FLOW_DONE) {
-    return; /* the sink is lost */
-  }
+  if (flow->state == GW_FLOW_DONE) return; /* the sink is lost */
   if (taken == length) {
     drop_pending(flow);
   } else if (flow->pending != NULL) {

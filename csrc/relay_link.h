@@ -39,7 +39,7 @@ typedef struct {
 typedef struct gw_link gw_link;
 
 /* What epoll's data points to begins with one of these octets. */
-enum { GW_WATCH_SIDE, GW_WATCH_DOOR };
+enum { GW_WATCH_SIDE, GW_WATCH_FRONT };
 
 /* No set of events. */
 enum { GW_STALE = -1 };

@@ -102,10 +102,9 @@ static int watch(gw_relay *relay, gw_link *link, int number, int how, uint32_t e
 
 /* end_link closes |link| for the cause that it has. The kernel drops closed sockets from the epoll set. */
 static void end_link(gw_relay *relay, gw_link *link) {
-  if (link->end == GW_END_BROKER_REFUSED) {
-    (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0); /* it goes back to the worker, open */
-  }
-  gw_count(relay->counters, GW_COUNT_DISCONNECTED, link->end == GW_END_REVOKED);
+  /* Whom the broker refused goes back to the worker, open. */
+  if (link->end == GW_END_BROKER_REFUSED) (void)watch(relay, link, GW_CLIENT, EPOLL_CTL_DEL, 0);
+  if (link->end == GW_END_REVOKED) gw_count(relay->counters, GW_COUNT_DISCONNECTED, 1);
   gw_link_close(link, relay->scratch);
   link->ended_ms = gw_now_ms();
   enter(relay, link, GW_OVER);
@@ -272,37 +271,31 @@ static void look_up(gw_relay *relay, gw_node *links, const gw_snapshot *snapshot
 
 /* Fronts. */
 
-static int64_t handshaking(const gw_relay *relay) {
-  const uint64_t *counters = relay->counters;
-  return counters == NULL ? 0 : (int64_t)__atomic_load_n(&counters[GW_COUNT_HANDSHAKING], __ATOMIC_RELAXED);
-}
-
-/* step lets |door|'s front take one, within its limits. */
-static void step(gw_relay *relay, gw_door *door, int64_t now_us) {
+/* step lets |front| take one, within its limits. */
+static void step(gw_relay *relay, gw_front *front, int64_t now_us) {
   gw_arrival arrivals[ARRIVALS];
-  gw_listener *listener = gw_front_listener(door->front);
-  int was_full = door->admission.full;
-  gw_grant grant = gw_admission_grant(&door->admission, now_us, handshaking(relay));
+  int was_full = front->admission.full;
+  gw_grant grant = gw_admission_grant(&front->admission, now_us, gw_counted(relay->counters, GW_COUNT_HANDSHAKING));
   gw_intake intake = {.quota = grant.quota, .turn_away = grant.turn_away};
-  int ended = gw_front_step(door->front, &intake, arrivals, ARRIVALS);
-  gw_admission_came(&door->admission, intake.accepted);
+  int ended = gw_front_step(front, &intake, arrivals, ARRIVALS);
+  gw_admission_came(&front->admission, intake.accepted);
   for (int i = 0; i < ended; i++) leave(relay, &arrivals[i]);
-  if (door->admission.full && !was_full) {
-    leave(relay, &(gw_arrival){.listener = listener, .result = GW_DOOR_FULL});
+  if (front->admission.full && !was_full) {
+    leave(relay, &(gw_arrival){.listener = front->listener, .result = GW_DOOR_FULL});
   }
   if (intake.code != 0) {
-    gw_admission_exhausted(&door->admission, now_us);
-    leave(relay, &(gw_arrival){.listener = listener, .result = GW_DOOR_STUCK, .code = intake.code});
+    gw_admission_exhausted(&front->admission, now_us);
+    leave(relay, &(gw_arrival){.listener = front->listener, .result = GW_DOOR_STUCK, .code = intake.code});
   }
-  int64_t pause_us = after(now_us, grant.pause_us), late_us = after(now_us, gw_front_patience(door->front) * 1000);
+  int64_t pause_us = after(now_us, grant.pause_us), late_us = after(now_us, gw_front_patience(front) * 1000);
   /* After an error of accept(2) there is another grant to be had: a pause. */
-  door->due_us = intake.busy || intake.code != 0 ? 0 : sooner(pause_us, late_us);
+  front->due_us = intake.busy || intake.code != 0 ? 0 : sooner(pause_us, late_us);
 }
 
 /* step_all lets those take a step whose time has come. */
 static void step_all(gw_relay *relay, int64_t now_us) {
-  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    if (gw_door_of(node)->due_us <= now_us) step(relay, gw_door_of(node), now_us);
+  for (gw_node *node = relay->fronts.next; node != &relay->fronts; node = node->next) {
+    if (gw_front_of(node)->due_us <= now_us) step(relay, gw_front_of(node), now_us);
   }
 }
 
@@ -315,8 +308,8 @@ static int patience(const gw_relay *relay) {
     const gw_link *link = first_in(relay, phase);
     due_us = link != NULL ? sooner(due_us, link->due_us) : due_us;
   }
-  for (gw_node *node = relay->doors.next; node != &relay->doors; node = node->next) {
-    due_us = sooner(due_us, gw_door_of(node)->due_us);
+  for (gw_node *node = relay->fronts.next; node != &relay->fronts; node = node->next) {
+    due_us = sooner(due_us, gw_front_of(node)->due_us);
   }
   if (due_us == GW_NEVER) return -1;
   int64_t left_ms = (due_us - gw_now_us() + 999) / 1000; /* no less, or it would wake up too early */
@@ -359,11 +352,11 @@ static int obey(gw_relay *relay) {
   gw_list_init(&adopted);
   (void)pthread_mutex_lock(&relay->lock);
   gw_list_move(&adopted, &relay->adopted);
-  gw_list_move(&relay->doors, &relay->opened);
+  gw_list_move(&relay->fronts, &relay->opened);
   relay->stopped = stop;
   (void)pthread_mutex_unlock(&relay->lock);
-  for (gw_node *node = relay->doors.next; silence && node != &relay->doors; node = node->next) {
-    gw_front_stop_listening(gw_door_of(node)->front);
+  for (gw_node *node = relay->fronts.next; silence && node != &relay->fronts; node = node->next) {
+    gw_front_stop_listening(gw_front_of(node));
   }
   (void)__atomic_fetch_or(&relay->silent, silence, __ATOMIC_RELEASE);
   if (stop) {
@@ -384,8 +377,8 @@ static int obey(gw_relay *relay) {
 static void notice(gw_relay *relay, const struct epoll_event *event) {
   if (event->data.ptr == NULL) {
     gw_clear_fd(relay->wake);
-  } else if (*(const uint8_t *)event->data.ptr == GW_WATCH_DOOR) {
-    ((gw_door *)event->data.ptr)->due_us = 0;
+  } else if (*(const uint8_t *)event->data.ptr == GW_WATCH_FRONT) {
+    ((gw_front *)event->data.ptr)->due_us = 0;
   } else {
     on_event(relay, event->data.ptr, event->events);
   }
@@ -399,9 +392,7 @@ void *gw_relay_run(void *argument) {
   (void)pthread_setname_np(pthread_self(), "gw-relay");
   while (!stopped) {
     int count = epoll_wait(relay->epoll, batch, BATCH, patience(relay));
-    if (count < 0 && errno != EINTR) {
-      abort(); /* the epoll set is not one any more: something closed it */
-    }
+    if (count < 0 && errno != EINTR) abort(); /* the epoll set is not one any more: something closed it */
     for (int i = 0; i < count; i++) notice(relay, &batch[i]);
     step_all(relay, gw_now_us());
     stopped = obey(relay);

@@ -17,15 +17,6 @@
 /* A time that does not come. */
 #define GW_NEVER INT64_MAX
 
-/* A front that the thread serves. */
-typedef struct {
-  uint8_t watch;        /* GW_WATCH_DOOR */
-  gw_node node;
-  gw_front *front;      /* borrowed */
-  gw_admission admission;
-  int64_t due_us;       /* when it takes a step; 0 where epoll has reported it */
-} gw_door;
-
 /* An arrival that waits for its reader. */
 typedef struct {
   gw_node node;
@@ -54,13 +45,13 @@ struct gw_relay {
 
   pthread_mutex_t lock;          /* guards these */
   gw_node adopted;               /* links to begin */
-  gw_node opened;                /* doors to serve */
+  gw_node opened;                /* fronts to serve */
   gw_node callers;               /* arrivals, oldest first */
   gw_node events;                /* links that are over, oldest first */
   size_t events_count;
   int stopped;                   /* nobody is taken any more */
 
-  gw_node doors;                 /* the thread's own from here on: those that it serves */
+  gw_node fronts;                /* the thread's own from here on: those that it serves */
   gw_phase_links phases[GW_PHASES];
   int asks;                      /* of how many clients this look may tell that responders are to be asked */
   uint8_t scratch[GW_SCRATCH_SIZE];
@@ -72,8 +63,8 @@ void *gw_relay_run(void *argument);
 /* gw_link_of returns the link that |node| is the node of. */
 static inline gw_link *gw_link_of(gw_node *node) { return (gw_link *)((char *)node - offsetof(gw_link, node)); }
 
-/* gw_door_of returns the door that |node| is the node of. */
-static inline gw_door *gw_door_of(gw_node *node) { return (gw_door *)((char *)node - offsetof(gw_door, node)); }
+/* gw_front_of returns the front that |node| is the node of. */
+static inline gw_front *gw_front_of(gw_node *node) { return (gw_front *)((char *)node - offsetof(gw_front, node)); }
 
 /* An eventfd's counter cannot overflow here, and one that is not zero is signalled already. */
 static inline void gw_signal_fd(int fd) {

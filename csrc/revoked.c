@@ -53,9 +53,7 @@ gw_table *gw_table_open(int fd, int deep, gw_error *error) {
     if (check(&table->image, length, deep, error)) return table;
   }
   free(table);
-  if (map != MAP_FAILED) {
-    (void)munmap(map, length); /* cannot fail: exactly what was mapped */
-  }
+  if (map != MAP_FAILED) (void)munmap(map, length); /* cannot fail: exactly what was mapped */
   return NULL;
 }
 
@@ -85,9 +83,7 @@ void gw_table_get_meta(const gw_table *table, gw_table_meta *meta) {
 int gw_table_find(const gw_table *table, const uint8_t *serial, size_t length, gw_table_entry *entry) {
   gw_crl_trim(&serial, &length);
   const gw_table_record *record = gw_table_reach(&table->image, serial, length, NULL);
-  if (record == NULL || record->facts == 0) { /* or the first pieces of a longer one */
-    return 0;
-  }
+  if (record == NULL || record->facts == 0) return 0; /* or the first pieces of a longer one */
   if (entry != NULL) {
     int reason = (int)(record->facts & 0xf) - 2; /* a damaged one is none */
     entry->revocation_date = (int64_t)(record->facts >> 4) + GW_TABLE_FIRST_DATE;

@@ -51,9 +51,7 @@ static int on_status(SSL *ssl, void *argument) {
   unsigned char *copy = NULL;
   int given = 0;
   (void)pthread_mutex_lock(&staple->lock);
-  if (staple->length > 0 && time(NULL) < staple->expires) {
-    copy = gw_openssl.OPENSSL_malloc((size_t)staple->length);
-  }
+  if (staple->length > 0 && time(NULL) < staple->expires) copy = gw_openssl.OPENSSL_malloc((size_t)staple->length);
   if (copy != NULL) {
     memcpy(copy, staple->der, (size_t)staple->length);
     given = gw_openssl.SSL_set_tlsext_status_ocsp_resp(ssl, copy, staple->length) == 1;

@@ -67,9 +67,7 @@ int gw_table_compile(const uint8_t *entries, size_t length, const gw_table_meta 
   if (!fill(&image, entries, length, error)) return 0;
   uint8_t *at = table + image.blobs_at;
   for (size_t i = 0; i < 4; at += lengths[i++]) {
-    if (lengths[i] > 0) { /* of nothing there may be no pointer */
-      memcpy(at, blobs[i], lengths[i]);
-    }
+    if (lengths[i] > 0) memcpy(at, blobs[i], lengths[i]); /* of nothing there may be no pointer */
   }
   image.header.body_checksum = gw_table_body_checksum(&image);
   image.header.header_checksum = gw_table_header_checksum(&image);

@@ -38,9 +38,7 @@ static int compare_covers(const void *left, const void *right) {
 
 static const uint8_t *copy(uint8_t **room, const uint8_t *octets, size_t length) {
   uint8_t *copied = *room;
-  if (length > 0) { /* of nothing there may be no pointer */
-    memcpy(copied, octets, length);
-  }
+  if (length > 0) memcpy(copied, octets, length); /* of nothing there may be no pointer */
   *room += length;
   return copied;
 }
@@ -107,9 +105,7 @@ gw_snapshot *gw_world_snapshot(gw_world *world) {
 }
 
 void gw_snapshot_free(gw_snapshot *snapshot) {
-  if (snapshot == NULL || atomic_fetch_sub_explicit(&snapshot->references, 1, memory_order_acq_rel) != 1) {
-    return;
-  }
+  if (snapshot == NULL || atomic_fetch_sub_explicit(&snapshot->references, 1, memory_order_acq_rel) != 1) return;
   for (size_t i = 0; i < snapshot->count; i++) {
     gw_table_free(snapshot->covers[i].table);
     gw_table_free(snapshot->covers[i].delta);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import signal
 import socket
@@ -269,15 +270,12 @@ def test_traffic_flows_while_python_stands_still(gate: Gate) -> None:
 
 
 def test_signals_are_for_python_and_faults_for_whoever_looks_into_the_process(gate: Gate) -> None:
-    tasks = [
-        task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text() == "gw-relay\n"
-    ]
-    assert tasks
-    for task in tasks:
-        lines = dict(
-            line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
-        )
-        blocked = int(lines["SigBlk"], 16)
+    threads = Path("/proc/self/task").iterdir()
+    relays = [thread for thread in threads if (thread / "comm").read_text() == "gw-relay\n"]
+    assert relays
+    for relay in relays:
+        (masked,) = re.findall("^SigBlk:\t(.*)$", (relay / "status").read_text(), re.MULTILINE)
+        blocked = int(masked, 16)
         assert all(blocked >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE))
         assert not any(blocked >> number - 1 & 1 for number in (signal.SIGSEGV, signal.SIGABRT))
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

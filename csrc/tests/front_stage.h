@@ -107,7 +107,7 @@ static inline void stage_close(stage *on) {
 
 /* is_ready returns whether the front has something to do. */
 static inline int is_ready(const stage *on) {
-  struct pollfd waiting = {.fd = gw_front_fd(on->front), .events = POLLIN};
+  struct pollfd waiting = {.fd = on->front->epoll, .events = POLLIN};
   int ready = poll(&waiting, 1, 0);
   CHECK(ready >= 0);
   return ready;
@@ -172,7 +172,7 @@ static inline int is_closed(int fd) {
 /* shake_all steps |count| clients and the front until |total| handshakes have ended. */
 static inline void shake_all(stage *on, client *clients, int count, int total) {
   for (int i = 0; on->ended < total; i++) {
-    struct pollfd waiting = {.fd = gw_front_fd(on->front), .events = POLLIN};
+    struct pollfd waiting = {.fd = on->front->epoll, .events = POLLIN};
     CHECK(i < PATIENCE * 1000);
     for (int number = 0; number < count; number++) {
       client_steps(&clients[number]);

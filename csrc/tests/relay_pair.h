@@ -119,7 +119,7 @@ static inline void stage_open(stage *on, int version, int check, const gw_relay_
 static inline void stage_close(stage *on) {
   gw_relay_stop(on->relay);
   gw_conn_free(on->told);
-  CHECK(gw_relay_live(on->relay) == 0 && on->counters[GW_COUNT_LIVE] == 0);
+  CHECK(gw_relay_live(on->relay) == 0 && gw_counted(on->counters, GW_COUNT_LIVE) == 0);
   gw_relay_free(on->relay);
   gw_listener_free(on->listener);
   gw_world_free(on->world);

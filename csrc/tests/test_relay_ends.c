@@ -207,7 +207,7 @@ static void live_connections_of_revoked_certificates_end(void) {
   for (int i = REVOKED; i < CLIENTS; i++) {
     both_ways(&with[i]);
   }
-  CHECK(on.counters[GW_COUNT_DISCONNECTED] == REVOKED && gw_relay_live(on.relay) == CLIENTS - REVOKED);
+  CHECK(gw_counted(on.counters, GW_COUNT_DISCONNECTED) == REVOKED && gw_relay_live(on.relay) == CLIENTS - REVOKED);
   for (int i = 0; i < CLIENTS; i++) {
     pair_close(&with[i]);
   }

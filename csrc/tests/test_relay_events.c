@@ -70,7 +70,7 @@ static void a_broker_that_refuses_gives_the_client_back_untouched(void) {
     adopt(&on, &with, 3, "preface ");
     broker_hears(&with, "preface CONNECT", 15);
     both_ways(&with);
-    CHECK(on.counters[GW_COUNT_LIVE] == 1 && on.counters[GW_COUNT_UPSTREAM_FAILED] == 0);
+    CHECK(gw_counted(on.counters, GW_COUNT_LIVE) == 1 && on.counters[GW_COUNT_UPSTREAM_FAILED] == 0);
     pair_close(&with);
     CHECK(next_event(&on).bytes_in == 11);
     stage_close(&on);

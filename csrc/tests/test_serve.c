@@ -37,7 +37,9 @@ static void served_open_with(served *house, const gw_limits *limits, size_t coun
   }
   house->relay = gw_relay_new(house->on.door.world, &QUIET, &error);
   CHECK(house->relay != NULL);
-  gw_front_hand_over(house->on.front, house->relay, house->brokers, count);
+  house->on.front->relay = house->relay;
+  house->on.front->brokers = house->brokers;
+  house->on.front->broker_count = count;
   CHECK(gw_relay_serve(house->relay, house->on.front, limits, &error) == 1);
 }
 
@@ -128,7 +130,7 @@ static void the_next_clear_client_is_told_of_where_that_was_asked_for(void) {
   client_connect(&ends[0], &house.on, TLS1_3_VERSION, &house.on.good);
   enter(&ends[0]);
   int before = relays(&house, &ends[0]);
-  gw_front_show_one(house.on.front);
+  __atomic_store_n(&house.on.front->shows, 1, __ATOMIC_RELAXED);
   CHECK(nothing_is_told(&house));
   client_connect(&ends[1], &house.on, TLS1_3_VERSION, &house.on.good);
   enter(&ends[1]);
@@ -168,7 +170,7 @@ static void where_handshakes_are_the_readers_it_is_told_of_whoever_has_come(void
   client end;
   gw_error error;
   stage_open(&house.on, TIMEOUT_MS);
-  gw_front_only_accept(house.on.front);
+  house.on.front->only_accepts = 1;
   struct sockaddr_in address;
   house.broker = listening_socket(&address);
   house.relay = gw_relay_new(house.on.door.world, &QUIET, &error);

@@ -190,17 +190,18 @@ class Front:
             ffi.memmove(ffi.addressof(target, "address"), octets, len(octets))
             target.length = len(octets)
             target.share = lib.GW_FULL_SHARE
-        lib.gw_front_hand_over(self.pointer, relay.pointer, targets, len(brokers))
+        self.pointer.relay, self.pointer.brokers = relay.pointer, targets
+        self.pointer.broker_count = len(brokers)
         self._brokers = targets  # C borrows them
         self.lend_to(relay)
 
     def only_accept(self) -> None:
         """Have every client come out as an arrival as soon as it has connected, its handshake not begun."""
-        lib.gw_front_only_accept(self.pointer)
+        self.pointer.only_accepts = 1
 
     def show_one(self) -> None:
         """Have the next clear client come out as an arrival, although the relay could take it at once."""
-        lib.gw_front_show_one(self.pointer)
+        self.pointer.shows = 1
 
     def weigh(self, broker: int, share: float) -> None:
         """Let one of the brokers of `hand_over_to` have this share of its turns, from 0 to 1, from now on."""
