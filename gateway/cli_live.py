@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +37,8 @@ def _certificate_options(command: click.decorators.FC) -> click.decorators.FC:
     return cert(issuer(serial(command)))
 
 
+# As gateway/status_text.py writes it.
+_WRONG = re.compile(r"^not ready:|NOT READY|\b(?:DOWN|EXPIRED|MISSING|REVOKED|GIVEN UP)\b|^ +failed ")
 # Seconds between two looks of `status --watch`.
 _EVERY = 2.0
 
@@ -139,11 +144,31 @@ def _watch(directory: Path, *, as_json: bool) -> None:
                 if before is None:
                     raise
                 lines = [f"tls-gateway: {exc}"]
-            if not as_json:
+            if as_json:
+                click.echo(lines[0])
+            else:
                 click.clear()
-            for line in lines:
-                click.echo(line if as_json else one_line(line))
+                for line in _fitting(lines):
+                    click.echo(_painted(line))
             time.sleep(_EVERY)
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """What fits on the terminal: its end would push its beginning out."""
+    rows = shutil.get_terminal_size().lines - 1
+    if not sys.stdout.isatty() or len(lines) <= rows:
+        return lines
+    return [*lines[: rows - 1], f"… {len(lines) - rows + 1} lines more; without --watch all of them"]
+
+
+def _painted(line: str) -> str:
+    """For a terminal: what is wrong is red, what may become so yellow, headings are bold."""
+    text = one_line(line)
+    if line.isupper():
+        return click.style(text, bold=True)
+    if line.startswith("warning:"):
+        return click.style(text, fg="yellow")
+    return click.style(text, fg="red") if _WRONG.search(line) else text
 
 
 def _rates(before: _Seen, after: _Seen) -> str:
@@ -170,7 +195,7 @@ def _tell(answer: commands.Answer, *, as_json: bool = False) -> None:
         click.echo(answer.data.decode())
         return
     for line in answer.lines:
-        click.echo(one_line(line), err=line.startswith("warning:"))
+        click.echo(_painted(line), err=line.startswith("warning:"))
 
 
 def _state_dir(path: Path | None, state_dir: Path | None) -> Path:

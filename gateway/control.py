@@ -218,6 +218,7 @@ class Control:
                 configured_revocations=configured,
                 problems=self._operations.problems,
                 brokers=self._checks.standings(),
+                refusals=list(self._refusals),
                 held=self._broadcast.state.held,
             )
         )

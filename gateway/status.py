@@ -16,6 +16,7 @@ from gateway.config.values import one_line
 from gateway.extensions import must_staple
 from gateway.fetch import display_url
 from gateway.metrics import HANDSHAKE_TIMES, Counter
+from gateway.publish import Refusal  # noqa: TC001 - msgspec looks it up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,6 +120,7 @@ class Status(msgspec.Struct, frozen=True):
     """All of it. `totals` are the counters of all workers by name, since the gateway was started.
 
     `reasons` say why it is not ready, `warnings` what is wrong and does not keep it from that.
+    `refusals` are the last few clients that were refused or cut off, newest first.
     """
 
     version: str
@@ -139,6 +141,11 @@ class Status(msgspec.Struct, frozen=True):
     issuers: tuple[str, ...]
     local_revocations: int
     configured_revocations: int
+    refusals: tuple[Refusal, ...]
+
+
+# All that control keeps are in `/history`.
+_REFUSALS = 5
 
 
 class Known(NamedTuple):
@@ -166,6 +173,8 @@ class Moment(NamedTuple):
     """With what is revoked by hand, or by the configuration."""
     brokers: Mapping[str, Mapping[str, bool]] = {}
     """Whether a listener's brokers are up, by its name and their address; where there are health checks."""
+    refusals: Sequence[Refusal] = ()
+    """Of clients, newest last."""
     held: Iterable[str] = ()
     """Listeners that are closed until a staple is there that their certificate demands."""
 
@@ -220,6 +229,7 @@ class Observer:
             issuers=tuple(sorted({names.printable_der(name) for name in at.issuers})),
             local_revocations=at.local_revocations,
             configured_revocations=at.configured_revocations,
+            refusals=tuple(at.refusals[-1 : -_REFUSALS - 1 : -1]),
         )
 
     def _source(self, known: Known, now: float) -> SourceStatus:

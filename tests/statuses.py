@@ -86,5 +86,6 @@ def a_status(**changes: Any) -> Status:
         issuers=("CN=CA",),
         local_revocations=1,
         configured_revocations=0,
+        refusals=(),
     )
     return msgspec.structs.replace(status, **changes)

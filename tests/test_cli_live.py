@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway import commands, names, publish
+from gateway import cli_live, commands, names, publish
 from gateway.cli import main
 from gateway.commands import Answer, Command, Drain, ListRevoked, Refresh, Reload, Revoke, Status, Unrevoke
 from gateway.errors import GatewayError
@@ -193,6 +196,30 @@ def test_status_is_watched_until_it_is_interrupted_with_rates(monkeypatch: pytes
         "per second: 0.0 handshakes, 0.0 refused, 0.0 KiB in, 0.0 KiB out",
         "more",
     ]
+
+
+def test_what_is_watched_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"line {number}" for number in range(30)]
+    assert cli_live._fitting(lines) == lines  # no terminal
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    fitting = cli_live._fitting(lines)
+    assert fitting[:22] == lines[:22]
+    assert fitting[22:] == ["… 8 lines more; without --watch all of them"]
+    assert cli_live._fitting(lines[:23]) == lines[:23]
+
+
+@pytest.mark.parametrize(
+    ("line", "colour"),
+    [
+        ("not ready: x", "31"), ("  http://x DOWN", "31"), ("    failed 2 times: x\x1b[0m", "31"),
+        ("warning: w", "33"), ("LISTS", "1"), ("ready", ""), ("BREAKDOWN of x", ""),
+    ],
+)  # fmt: skip
+def test_on_a_terminal_what_is_wrong_is_red(line: str, colour: str) -> None:
+    painted = cli_live._painted(line)
+    assert painted.startswith(f"\x1b[{colour}m") is bool(colour)
+    assert painted.count("\x1b") == (2 if colour else 0)
 
 
 def test_watching_goes_on_when_the_gateway_is_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import status_text
 from gateway.admin.exposition import metrics
 from gateway.config.model import Address, Certificate, Config, Duration, Listener, Revocation, Stapling
 from gateway.metrics import Counters
 from gateway.names import fingerprint
+from gateway.publish import Refusal
 from gateway.revocation.ocsp import Responder
 from gateway.schedule import SourceState
-from gateway.status import BrokerStatus, Known, Moment, Observer, Status
+from gateway.status import BrokerStatus, Known, Moment, Observer, SourceStatus, Status
 from gateway.status_text import lines
 from tests.authority import Authority
 from tests.statuses import NOW, a_source, a_status
@@ -203,12 +206,27 @@ def test_the_json_is_what_the_schema_says() -> None:
     assert msgspec.json.decode(msgspec.json.encode(found), type=Status) == found
 
 
+def told(status: Status) -> str:
+    """Its text with every run of white space one space, wherever lines are broken."""
+    return " ".join(" ".join(lines(status)).split())
+
+
 def test_the_text_says_what_an_operator_asks_first() -> None:
-    text = "\n".join(lines(a_status()))
+    refusal = Refusal(NOW - 61, "client refused", "external", "192.0.2.1:7", "no_list", "CN=x", "CN=CA", "0B")
+    text = told(a_status(refusals=(refusal,)))
     assert "ready, 2 workers, control up 1d 1h" in text
-    assert "listener external 0.0.0.0:8883: 5 live of 100000; brokers: 127.0.0.1:1883 up" in text
-    assert "list http://crl.example/ca.crl: in force, number 7, 12 entries, 1h old, until" in text
+    assert "LISTENERS external 0.0.0.0:8883 [....................] 5 of 100000 connections" in text
+    assert "connections brokers: 127.0.0.1:1883 up" in text
+    assert "LISTS http://crl.example/ca.crl [#######.............] in force, 1h old, 2h left number 7" in text
+    assert "STAPLES http://ocsp.example/ [#######.............] in force" in text
     assert "revoked by hand: 1; by the configuration: 0" in text
+    assert "LAST REFUSED 1m 1s ago: no list, external, from 192.0.2.1:7 CN=x, serial 0B" in text
+
+
+@given(st.builds(a_source, url=st.text(), last_error=st.text() | st.none(), this_update=st.none()))
+def test_the_text_fits_a_terminal_of_80_columns_but_for_long_words(source: SourceStatus) -> None:
+    for line in lines(a_status(sources=(source,), warnings=("a broker is down " * 20,))):
+        assert len(line) < 80 or " " not in line.strip()
 
 
 def test_a_responder_is_told_with_what_it_said_last_and_without_its_password() -> None:
@@ -218,8 +236,8 @@ def test_a_responder_is_told_with_what_it_said_last_and_without_its_password() -
     at = Moment(NOW, NOW - 10, begun=True, sources=[], issuers=[], local_revocations=0,
                 configured_revocations=0, responders=[responder])  # fmt: skip
     found = observer().look(at)
-    told = "7 answers, 5 failures, given up for now, the last error: http://ocsp.example: no\\nroute"
-    assert f"responder http://ocsp.example: {told}" in lines(found)
+    words = "7 answers, 5 failures, GIVEN UP for now the last error: http://ocsp.example: no\\nroute"
+    assert f"OCSP RESPONDERS http://ocsp.example {words}" in told(found)
     assert "secret" not in "".join(lines(found))
     [metric] = [one for one in metrics(found) if one.name == "tls_gateway_responder_given_up"]
     assert [(one.labels, one.value) for one in metric.samples] == [({"url": "http://ocsp.example"}, 1)]
@@ -233,10 +251,18 @@ def test_where_an_answer_is_required_a_missing_list_is_no_reason_not_to_be_ready
 
 def test_the_text_says_why_it_is_not_ready_and_what_failed() -> None:
     broken = a_source(condition="expired", next_update=int(NOW) - 5, last_error="no route\x1b[0m", failures=2)
-    text = "\n".join(lines(a_status(ready=False, reasons=("r",), warnings=("w",), sources=(broken,))))
-    assert "not ready" in text
-    assert "not ready: r\nwarning: w" in text
-    assert "ended 5s ago, failed 0 times: no route" in text
+    text = told(a_status(ready=False, reasons=("r",), warnings=("w",), sources=(broken,)))
+    assert "NOT READY" in text
+    assert "not ready: r warning: w" in text
+    assert "[####################] EXPIRED, 1h old, ended 5s ago" in text
+    assert "failed 0 times: no route" in text
+
+
+def test_the_last_refusals_are_told_newest_first() -> None:
+    refusals = [Refusal(NOW - 9 + at, "client refused", "l", f"peer-{at}", "no_list") for at in range(9)]
+    at = Moment(NOW, NOW - 10, begun=True, sources=[], issuers=[], local_revocations=0,
+                configured_revocations=0, refusals=refusals)  # fmt: skip
+    assert [each.peer for each in observer().look(at).refusals] == [f"peer-{at}" for at in (8, 7, 6, 5, 4)]
 
 
 @pytest.mark.parametrize(

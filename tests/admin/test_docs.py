@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway import status
 from gateway.admin.actions import RefreshBody, RevokeBody, UnrevokeBody
+from gateway.publish import Refusal
 from tests.admin.test_app import Office
 from tests.test_layers import ROOT
 
@@ -46,6 +47,7 @@ def test_every_field_of_the_status_is_documented_and_no_other() -> None:
         status.SourceStatus,
         status.HandshakeTimes,
         status.ResponderStatus,
+        Refusal,
     )
     assert named == fields(status.Status, *kinds)
 
