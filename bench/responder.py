@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.material import Material
 
 _LIFE = dt.timedelta(days=1)
@@ -26,7 +28,7 @@ class Responder:
         self._material = material
         self._cpu = cpu
         self.answers = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), answering(self._answer))
         self._thread = threading.Thread(target=self._serve, name="responder", daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -62,27 +64,28 @@ class Responder:
         response = signer.sign(self._material.authority_key, hashes.SHA256())
         return response.public_bytes(serialization.Encoding.DER)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        responder = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+def answering(answer: Callable[[bytes], bytes]) -> type[BaseHTTPRequestHandler]:
+    """Responds with what `answer` makes of a request, both DER, by GET and by POST (RFC 6960, appendix A)."""
 
-            def do_GET(self) -> None:
-                self._send(base64.b64decode(urllib.parse.unquote(self.path[1:])))
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:
-                self._send(self.rfile.read(int(self.headers["Content-Length"])))
+        def do_GET(self) -> None:
+            self._send(base64.b64decode(urllib.parse.unquote(self.path[1:])))
 
-            def _send(self, request: bytes) -> None:
-                answer = responder._answer(request)
-                self.send_response(200)
-                self.send_header("Content-Type", "application/ocsp-response")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+        def do_POST(self) -> None:
+            self._send(self.rfile.read(int(self.headers["Content-Length"])))
 
-            def log_message(self, *_arguments: object) -> None:
-                """Say nothing: the terminal is the report's."""
+        def _send(self, request: bytes) -> None:
+            body = answer(request)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/ocsp-response")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-        return Handler
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing: the terminal is the report's."""
+
+    return Handler

@@ -194,25 +194,14 @@ class OpensslCa:
         run("openssl", "ca", "-config", self.directory / "openssl.cnf", "-batch", *arguments)
 
 
-class Web:
-    """A plain web server for a directory, on a free loopback port."""
+class Served:
+    """An HTTP server on a free loopback port."""
 
-    def __init__(self, directory: Path) -> None:
-        web = self
-        self.requests = 0
-
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-                web.requests += 1
-
-        handler = functools.partial(Quiet, directory=str(directory))
+    def __init__(self, handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> None:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
-
-    @property
-    def url(self) -> str:
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         """Without a path."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -222,6 +211,20 @@ class Web:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Web(Served):
+    """A plain web server for a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        web = self
+        self.requests = 0
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+                web.requests += 1
+
+        super().__init__(functools.partial(Quiet, directory=str(directory)))
 
 
 class Process:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import http.server
 import re
 import socket
 import ssl
-import threading
-import urllib.parse
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 from cryptography.x509 import ocsp
 
+from bench.responder import answering
 from tests.authority import Authority, Credential
 from tests.end_to_end.clients import Echo, echoes
-from tests.end_to_end.parts import TIMEOUT, Gateway, free_port, run
+from tests.end_to_end.parts import TIMEOUT, Gateway, Served, free_port, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import Self
 
     from tests.authority import KeyKind
 
@@ -31,43 +27,16 @@ ECDSA_ALONE = ("-sigalgs", "ECDSA+SHA256")
 VERSIONS = {"-tls1_2": ssl.TLSVersion.TLSv1_2, "-tls1_3": ssl.TLSVersion.TLSv1_3}
 
 
-class Responder:
-    """Answers for what it knows, by GET and by POST (RFC 6960, appendix A)."""
+class Responder(Served):
+    """Answers for what it knows."""
 
     def __init__(self) -> None:
-        known = self.known = dict[int, tuple[Authority, Credential]]()
+        self.known: dict[int, tuple[Authority, Credential]] = {}
+        super().__init__(answering(self._answer))
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-            def do_GET(self) -> None:
-                self.answer(base64.b64decode(urllib.parse.unquote(self.path[1:])))
-
-            def answer(self, request: bytes) -> None:
-                ca, credential = known[ocsp.load_der_ocsp_request(request).serial_number]
-                body = ca.ocsp(credential.cert)
-                self.send_response(200)
-                self.send_header("Content-Type", "application/ocsp-response")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - likewise
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def _answer(self, request: bytes) -> bytes:
+        ca, credential = self.known[ocsp.load_der_ocsp_request(request).serial_number]
+        return ca.ocsp(credential.cert)
 
 
 class Fleet:
