@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from gateway import native
+from gateway import log, native
 from gateway.log import get_logger
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _be(child: Child, parent: int, mask: Iterable[int], identity: Identity | Non
     try:
         # A terminal sends Ctrl-C and its end, a service manager SIGTERM, to the whole family:
         # the children go on until the supervisor tells them in its own words and order.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # SIGUSR1 is the supervisor's; a log file that is another one by now is noticed without.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
         # Not before: a signal that came since the fork would act as it does by default.
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -82,6 +83,7 @@ def _be(child: Child, parent: int, mask: Iterable[int], identity: Identity | Non
         Path("/proc/self/comm").write_text(f"gw-{child.name}")
         if identity is not None:
             identity.become()
+        log.write_in_background(child.name)
         # Not before: to become another takes it back.
         if native.die_with_parent(parent):
             child.body()
@@ -90,6 +92,7 @@ def _be(child: Child, parent: int, mask: Iterable[int], identity: Identity | Non
         get_logger(process=child.name).error("crashed", exception=traceback.format_exc())
     finally:
         with suppress(OSError, ValueError):
+            log.close()
             sys.stderr.flush()
         os._exit(code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from functools import partial
@@ -13,6 +14,7 @@ from gateway import __version__, cli_live, log
 from gateway.config import dump, load
 from gateway.config.values import one_line
 from gateway.errors import ConfigError, GatewayError
+from gateway.privileges import identity
 
 # Whether it can be read is said by whoever reads it, in one line like all else.
 _FILE = click.Path(path_type=Path)
@@ -59,12 +61,14 @@ def serve(path: Path, state_dir: Path | None) -> None:
     from gateway import reading  # noqa: PLC0415
     from gateway.supervisor import Supervisor  # noqa: PLC0415
 
+    # Whoever rotates logs may be earlier than we are.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     found = reading.read(path, state_dir)
-    log.configure(found.config.log.level, found.config.log.format)
-    logger = log.get_logger(process="supervisor")
-    for warning in found.warnings:
-        logger.warning("configuration", file=path, warning=warning)
     try:
+        log.configure(found.config.log, identity(found.config.user, found.config.group))
+        logger = log.get_logger(process="supervisor")
+        for warning in found.warnings:
+            logger.warning("configuration", file=path, warning=warning)
         supervisor = Supervisor(
             found, partial(reading.read, path, state_dir), partial(reading.watched, path, state_dir)
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.config import load, material
 from gateway.config.values import one_line
 from gateway.errors import ConfigError
+from gateway.log import files as log_files
 from gateway.tls import options
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def read(path: Path, state_dir: Path | None) -> Reading:
             material.load_token(loaded.config.admin.token_file)
         except ConfigError as exc:
             raise ConfigError(f"{source}: {exc}") from exc
+    if loaded.config.log.file is not None:
+        log_files.check(loaded.config.log.file, f"{source}: log.file")
     warnings = [*loaded.warnings, *(warning for found in materials for warning in found.warnings)]
     return Reading(loaded.config, materials, warnings)
 

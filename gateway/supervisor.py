@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gateway.reading import Reading
     from gateway.tls.context import ServerContext
 
-_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *bell.SIGNALS}
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, *bell.SIGNALS}
 # A long list is compiled beside handshakes, which must not notice; with all processors
 # busy control still gets a tenth of one, and a million entries take some two seconds.
 _CONTROL_NICENESS = 10
@@ -173,6 +173,8 @@ class Supervisor:
                     return self._stop(signal.Signals(received.si_signo))
                 if bell.DRAIN in rung:
                     return self._stop(signal.SIGTERM)
+                if received is not None and received.si_signo == signal.SIGUSR1:
+                    log.reopen()
                 self._reap()
                 self._generations.end_overdue()
                 self._kill_overdue()
@@ -213,7 +215,7 @@ class Supervisor:
             if self._generations.next is None:
                 self._service.ready("the last reload was refused, see the log")
             return
-        log.configure(reading.config.log.level, reading.config.log.format)
+        log.configure(reading.config.log, self._identity)
         for warning in reading.warnings:
             self._log.warning("configuration", warning=warning)
         self._log.info("reloading", generation=after.number, workers=after.workers)
@@ -256,7 +258,7 @@ class Supervisor:
         if undone is None:
             return
         current = self._generations.current
-        log.configure(current.config.log.level, current.config.log.format)
+        log.configure(current.config.log, self._identity)
         self._sockets.drop(undone.bound)
         self._keep_bound()
         self._replace_control(current)

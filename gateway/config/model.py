@@ -46,6 +46,12 @@ Workers = Annotated[
 Depth = Annotated[
     int, msgspec.Meta(ge=0, le=100, title="0 to 100", description="a whole number from 0 to 100")
 ]
+NotNegative = Annotated[
+    int,
+    msgspec.Meta(
+        ge=0, le=2**31 - 1, title="whole number, 0 or more", description="a whole number of 0 or more"
+    ),
+]
 Rate = Annotated[float, msgspec.Meta(gt=0, title="number above 0", description="a number above 0")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1, title="0 to 1", description="a number from 0 to 1")]
 Protocol = Annotated[
@@ -309,6 +315,12 @@ class Log(_Frozen, frozen=True):
     """The least that is logged."""
     format: Literal["text", "json"] = "text"
     """Lines for people, or for machines."""
+    file: Path | None = None
+    """A file that lines are appended to, no symbolic link, see [operations](operations.md#the-log-file).
+    Default: standard error."""
+    flood_limit: NotNegative = 20
+    """How many lines a second each process writes of one event and listener that strangers cause; the others
+    [are counted](operations.md#floods). 0: all."""
 
 
 class Admin(_Frozen, frozen=True):

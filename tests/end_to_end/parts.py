@@ -38,6 +38,7 @@ _PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx",
     "systemd-analyze": "systemd",
+    "logrotate": "logrotate",
     "promtool": "prometheus",
 }
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import log
+from gateway.config.model import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def written(
 ) -> str:
     """What one event writes to standard error."""
     with redirect_stderr(io.StringIO()) as output:
-        log.configure(level, style)
+        log.configure(Log(level=level, format=style))
         getattr(log.get_logger(process="test"), method)("event happened", **values)
     return output.getvalue()
 
@@ -119,7 +120,7 @@ def test_below_its_level_the_log_is_silent(
 
 def test_an_exception_follows_its_event() -> None:
     with redirect_stderr(io.StringIO()) as output:
-        log.configure("info", "text")
+        log.configure(Log())
         try:
             int("not a number")
         except ValueError:
@@ -133,7 +134,7 @@ def test_an_exception_follows_its_event() -> None:
 @given(st.text())
 def test_what_an_exception_says_forges_no_line(said: str) -> None:
     with redirect_stderr(io.StringIO()) as output:
-        log.configure("info", "text")
+        log.configure(Log())
         try:
             raise ValueError(said)  # noqa: TRY301 - likewise
         except ValueError:
@@ -152,7 +153,7 @@ def test_the_journal_is_told_the_priority_of_each_line(
         status = os.fstat(journal.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
         with redirect_stderr(journal):
-            log.configure("debug", style)
+            log.configure(Log(level="debug", format=style))
             logger = log.get_logger()
             for method in ("debug", "info", "warning"):
                 getattr(logger, method)("event happened")
