@@ -101,6 +101,11 @@ int gw_conn_judge(gw_conn *conn) {
   return known->verdict.verdict == GW_VERDICT_GOOD || (known->verdict.let_in && !waits);
 }
 
+int gw_conn_is_clear(const gw_conn *conn) {
+  const gw_verdict *verdict = &conn->verification.verdict;
+  return conn->established && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
+}
+
 void gw_conn_farewell(gw_conn *conn) {
   const int on = 1; /* one segment for close_notify and FIN: a quarter less time, where thousands are told at once */
   (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on);

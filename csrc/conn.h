@@ -53,6 +53,10 @@ int gw_conn_handshake(gw_conn *conn, gw_error *error);
  * a fresh list covers it. */
 int gw_conn_judge(gw_conn *conn);
 
+/* gw_conn_is_clear returns 1 when the handshake is done and nothing speaks against the client: it was looked up and is
+ * good, or was not asked for; and no responder has to be asked before. */
+int gw_conn_is_clear(const gw_conn *conn);
+
 /* gw_conn_farewell sends close_notify if the connection is established and the socket takes it at once, and a FIN: the
  * client knows that it is over. A second call does no harm. The connection may only be closed then. */
 void gw_conn_farewell(gw_conn *conn);

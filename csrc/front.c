@@ -50,13 +50,12 @@ static void count_time(const gw_front *front, int result, int64_t ms) {
 
 /* arrive takes |conn|, whose handshake has ended or is the reader's, out of the front. Returns 1: |arrival| is filled. */
 static int arrive(gw_front *front, gw_conn *conn, int result, gw_arrival *arrival) {
-  const gw_verdict *verdict = &conn->verification.verdict;
   count_time(front, result, gw_now_ms() - conn->accepted_ms);
   arrival->conn = conn;
   arrival->listener = front->listener;
   arrival->result = result;
   arrival->leaf = NULL;
-  arrival->clear = result == GW_HANDSHAKE_DONE && verdict->verdict <= GW_VERDICT_GOOD && !gw_verdict_open(verdict);
+  arrival->clear = gw_conn_is_clear(conn);
   if (conn->awaited != 0) (void)epoll_ctl(front->epoll, EPOLL_CTL_DEL, conn->fd, NULL);
   gw_list_remove(&conn->node);
   return 1;

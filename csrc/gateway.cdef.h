@@ -233,6 +233,7 @@ enum {
 gw_conn *gw_conn_new(gw_listener *listener, void *ssl_ctx, int fd, gw_error *error);
 int gw_conn_handshake(gw_conn *conn, gw_error *error);
 int gw_conn_judge(gw_conn *conn);
+int gw_conn_is_clear(const gw_conn *conn);
 void gw_conn_free(gw_conn *conn);
 
 /* admission.h */

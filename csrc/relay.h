@@ -81,7 +81,7 @@ typedef struct {
   gw_conn *conn;         /* whose handshake has ended; the reader's, to be adopted or freed; NULL: no client at all */
   gw_listener *listener; /* where it came in; borrowed */
   int result;            /* GW_HANDSHAKE_DONE, _FAILED, _TIMED_OUT, _NOT_BEGUN; GW_DOOR_FULL, GW_DOOR_STUCK */
-  int clear;             /* done, and nothing speaks against it: looked up and good, or not asked for */
+  int clear;             /* gw_conn_is_clear */
   int code;              /* of GW_DOOR_STUCK: the errno of accept(2) */
   gw_error error;        /* of GW_HANDSHAKE_FAILED */
   X509 *leaf;            /* of GW_DOOR_ASK: a client's certificate, a reference that the reader frees; else NULL */

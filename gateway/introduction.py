@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from gateway.errors import ProxyHeaderError
-from gateway.native import Arrival, Step, VerdictKind
+from gateway.native import Arrival, Step
 from gateway.proxy_protocol import parse_untrusted, wanted
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ async def shake_hands(conn: Conn) -> Arrival:
         elif step is Step.WANT_WRITE:
             await trio.lowlevel.wait_writable(conn.fileno())
         else:
-            verdict = conn.verdict()
-            # As csrc/front.c has it.
-            good = verdict.kind in (VerdictKind.NONE, VerdictKind.GOOD) and not verdict.open
-            return Arrival(conn, step, step is Step.DONE and good, error)
+            return Arrival(conn, step, conn.clear, error)
 
 
 def trusts(networks: Sequence[Network], peer: Endpoint) -> bool:

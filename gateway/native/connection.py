@@ -91,6 +91,11 @@ class Conn:
         """The address of its SSL object, for `gateway.tls.openssl` to ask it; not kept beyond this Conn."""
         return int(ffi.cast("uintptr_t", self.pointer.ssl))
 
+    @property
+    def clear(self) -> bool:
+        """Whether its handshake is done, and nothing speaks against the client (csrc/conn.h)."""
+        return bool(lib.gw_conn_is_clear(self.pointer))
+
     def judge(self) -> bool:
         """Look the client up again in the tables in force; True when it may pass."""
         return bool(lib.gw_conn_judge(self.pointer))
