@@ -13,6 +13,8 @@ from contextlib import suppress
 
 ACCEPTING = b"a"
 """A worker has opened all its doors."""
+SILENT = b"s"
+"""A worker has shut them, since others accept."""
 RELOAD = b"r"
 """The configuration is to be read anew."""
 DRAIN = b"d"

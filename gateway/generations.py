@@ -78,6 +78,8 @@ class Generations:
         self.next: Generation | None = None
         """Begun, but not all of its workers accept yet."""
         self._draining: list[Generation] = []
+        self._leaving: Generation | None = None
+        """Of these the one that was in force last, as long as any of its workers may accept."""
 
     @property
     def latest(self) -> Generation:
@@ -126,16 +128,28 @@ class Generations:
 
     def take_over(self) -> Generation | None:
         """Where all workers of the next one accept, those before need not any more: the one before, then."""
-        if self.next is None or not self.next.counters.accepting:
+        if self.next is None or self._leaving is not None or not self.next.counters.accepting:
             return None
         before, self.current, self.next = self.current, self.next, None
+        self._leaving = before
         self.current.accept_by = NEVER
         self._hand_over(before)
         return before
 
+    def handed_over(self) -> Generation | None:
+        """Where no worker of the one before accepts any more: that one, once.
+
+        It is not waited for longer than for those that hang.
+        """
+        before = self._leaving
+        if before is None or (before.look_at != NEVER and len(before.silent()) < before.workers):
+            return None
+        self._leaving = None
+        return before
+
     def give_up(self) -> Generation | None:
         """Where the next one has had its time, the current one goes on instead: the one given up, then."""
-        if self.next is None or time.monotonic() < self.next.accept_by:
+        if self.next is None or self.next.counters.accepting or time.monotonic() < self.next.accept_by:
             return None
         undone, self.next = self.next, None
         self.current.counters.take_back(undone.counters, _same(self.current.config, undone.config))

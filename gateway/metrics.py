@@ -172,6 +172,10 @@ class Counters:
         """A worker has opened all its doors."""
         self._numbers[worker][_ACCEPTING] = 1
 
+    def note_silent(self, worker: int) -> None:
+        """A worker lets nobody in any more."""
+        self._numbers[worker][_ACCEPTING] = 0
+
     def clear_gauges(self, worker: int) -> None:
         """Forget the connections of a worker that has died."""
         numbers = self._numbers[worker]

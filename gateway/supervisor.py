@@ -82,6 +82,7 @@ class Supervisor:
         """Of OCSP responders: made once, so that a reload forgets none."""
         self._bell = Bell()
         self._resources.callback(self._bell.close)
+        self._made = 0
         self._generations = Generations(self._generation(reading, servers, None))
         if self._identity is not None:
             self._run_directory.give(self._identity)
@@ -106,8 +107,8 @@ class Supervisor:
             self._log.warning("socket not used", address=address, consequence="its clients wait in vain")
         self._answers = self._answers or _answers(config)
         counters = counters_after(before, config, workers)
-        number = before.number + 1 if before else 1
-        made = Generation(number, reading, servers, workers, counters, admin, bound=bound)
+        self._made += 1
+        made = Generation(self._made, reading, servers, workers, counters, admin, bound=bound)
         made.children = [
             Child(f"worker-{index}", lambda index=index: self._be_worker(made, index), worker=index)  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
             for index in range(workers)
@@ -240,12 +241,13 @@ class Supervisor:
         self._generations.start_next()
 
     def _take_over(self) -> None:
-        before = self._generations.take_over()
+        if self._generations.take_over() is not None:
+            self._keep_bound()
+        before = self._generations.handed_over()
         if before is None:
             return
         current = self._generations.current
         self._ready = False
-        self._keep_bound()
         self._log.info(
             "reloaded",
             generation=current.number,

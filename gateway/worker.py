@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 # As in csrc/admission.c.
 _ACCEPT_PAUSE = 0.1
 _LOOK = 0.05
+# A service manager waits for it, and the relay does it at once.
+_LOOK_FOR_SILENCE = 0.005
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
 _RECONNECT_PAUSE = 0.2
@@ -333,12 +335,22 @@ class Worker:
         async with trio.open_nursery() as nursery:
 
             async def end_when_empty() -> None:
+                await self._shut()
                 await self._empty(sessions)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(end_when_empty)
             await anext(signals)
             nursery.cancel_scope.cancel()
+
+    async def _shut(self) -> None:
+        """Have the supervisor told when nobody comes in any more."""
+        # The relay is C and sets no trio.Event.
+        while not self._relay.silent:  # noqa: ASYNC110
+            await trio.sleep(_LOOK_FOR_SILENCE)
+        self._post.counters.note_silent(self._post.index)
+        if self._post.bell is not None:
+            self._post.bell.ring(bell.SILENT)
 
     async def _empty(self, sessions: trio.Nursery) -> None:
         """Until nobody comes in any more, and nobody is left."""

@@ -65,8 +65,15 @@ class House:
         self.generations.begin(after)
         self.generations.start_next()
         self.run(after)
-        assert self.generations.take_over() is not None
+        before = self.generations.take_over()
+        assert before is not None
+        self.fall_silent(before)
+        assert self.generations.handed_over() is before
         return after
+
+    def fall_silent(self, generation: Generation) -> None:
+        for child in generation.children:
+            generation.counters.note_silent(child.worker or 0)
 
     def at(self, now: float) -> None:
         self.now = now
@@ -108,6 +115,39 @@ def test_those_before_are_told_to_hand_over_when_all_of_the_next_accept_and_not_
     assert house.told(first) == [publish.HAND_OVER]
 
 
+def test_a_reload_is_over_when_none_of_those_before_accepts_any_more(house: House) -> None:
+    house.reload(workers=2)
+    before, after = house.generations.current, house.made()
+    house.generations.begin(after)
+    house.run(after)
+    assert house.generations.take_over() is before
+    before.counters.note_silent(1)
+    assert house.generations.handed_over() is None
+    before.counters.note_silent(0)
+    assert house.generations.handed_over() is before
+    assert house.generations.handed_over() is None
+
+
+def test_one_that_hangs_is_not_waited_for_and_neither_is_the_next_reload_given_up_for_it(
+    house: House,
+) -> None:
+    first = house.generations.current
+    house.serve(first)
+    for _ in range(2):
+        after = house.made(reload_timeout=Duration(1))
+        house.generations.begin(after)
+        house.run(after)
+        house.generations.take_over()
+    # The second one has to wait for the first.
+    assert house.generations.next is after
+    house.now = 2.0
+    assert house.generations.give_up() is None
+    house.at(KILL_AFTER)
+    assert house.generations.handed_over() is first
+    house.generations.take_over()
+    assert house.generations.current is after
+
+
 def test_a_generation_that_does_not_accept_in_time_is_given_up_and_the_one_before_goes_on(
     house: House,
 ) -> None:
@@ -141,7 +181,7 @@ def test_what_a_generation_that_was_given_up_counts_is_told_of_as_before(house: 
     house.serve(superseded, 2)
     after = house.made(workers=2)
     house.generations.begin(after)
-    house.run(after)
+    house.run(after, accept=False)
     house.serve(after, 5)
     house.serve(first)
     house.now = 60.0

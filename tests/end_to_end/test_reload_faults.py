@@ -98,6 +98,7 @@ def test_a_reload_whose_workers_never_accept_is_undone_and_those_before_go_on(
         assert echoes(held)
         # And the next one, with nothing wrong, is taken.
         gateway.fault.unlink()
+        edit(config, 'reload_timeout = "1s"', "")
         reload(gateway)
         manager.hears("RELOADING=1")
         assert manager.hears("READY=1") == ["STATUS=4 workers accept"]
