@@ -366,6 +366,14 @@ def refused(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) ->
         return client.stdout.read()
 
 
+def until_revoked(port: int, ca: OpensslCa, stem: str, *options: str | Path) -> None:
+    """Wait until the client is told that it is revoked: each worker hears of a list in its own time."""
+    until(
+        lambda: all("alert certificate revoked" in refused(port, ca, stem, *options) for _ in range(4)),
+        f"all workers to refuse {stem}",
+    )
+
+
 def _s_client(port: int, ca: OpensslCa, stem: str | None) -> list[str | Path]:
     credential: list[str | Path] = ["-cert", ca.cert(stem), "-key", ca.key(stem)] if stem else []
     return [

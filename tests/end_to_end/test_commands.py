@@ -140,6 +140,8 @@ def test_a_line_in_the_file_of_revoked_serials_is_in_force_as_long_as_it_stands_
                 opened.write(f"{serial} CN=Test Fleet CA\n")
             end_of(connection)
         gateway.wait_for("client disconnected", "reason=certificate_revoked", "CN=device")
+        # The other worker hears of it in its own time.
+        until(lambda: not any(welcome(port, ca) for _ in range(4)), "both workers to refuse it")
         assert is_refused(gateway, ca)
         [listed] = json.loads(command("revoked", config, "--json").stdout)
         assert (listed["serial"], listed["by"]) == (serial, f"{file} line 2")
