@@ -83,6 +83,7 @@ def _be(child: Child, parent: int, mask: Iterable[int], identity: Identity | Non
         Path("/proc/self/comm").write_text(f"gw-{child.name}")
         if identity is not None:
             identity.become()
+        native.gain_nothing()
         log.write_in_background(child.name)
         # Not before: to become another takes it back.
         if native.die_with_parent(parent):

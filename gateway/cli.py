@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +18,22 @@ from gateway.config.values import one_line
 from gateway.errors import ConfigError, GatewayError
 from gateway.privileges import identity
 
+if TYPE_CHECKING:
+    from gateway.privileges import Identity
+
 # Whether it can be read is said by whoever reads it, in one line like all else.
 _FILE = click.Path(path_type=Path)
+
+
+def _hidden_from(user: Identity | None) -> list[str]:
+    """A line where whom the other processes become cannot read what they are made of."""
+    # Of the interpreter's library, of packages that were installed, and of our own.
+    modules = map(Path, (os.__file__, click.__file__, __file__))
+    hidden = user.cannot_read(modules) if user is not None else None
+    if user is None or hidden is None:
+        return []
+    what = f'"{user.user}" cannot read {hidden}, as its processes may have to: they can crash'
+    return [f"user: {what}; install Python and the package where that user can read them"]
 
 
 class _Commands(click.Group):
@@ -65,9 +81,10 @@ def serve(path: Path, state_dir: Path | None) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     found = reading.read(path, state_dir)
     try:
-        log.configure(found.config.log, identity(found.config.user, found.config.group))
+        user = identity(found.config.user, found.config.group)
+        log.configure(found.config.log, user)
         logger = log.get_logger(process="supervisor")
-        for warning in found.warnings:
+        for warning in (*found.warnings, *_hidden_from(user)):
             logger.warning("configuration", file=path, warning=warning)
         supervisor = Supervisor(
             found, partial(reading.read, path, state_dir), partial(reading.watched, path, state_dir)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -42,6 +43,19 @@ class Identity(NamedTuple):
                 os.fchown(opened, self.uid, self.gid)
         finally:
             os.close(opened)
+
+    def cannot_read(self, paths: Iterable[Path]) -> Path | None:
+        """The first of `paths` that it may not read: asked of the kernel as that user. Raises OSError."""
+        groups = os.getgroups()
+        os.setgroups(os.getgrouplist(self.user, self.gid))
+        os.setegid(self.gid)
+        os.seteuid(self.uid)
+        try:
+            return next((path for path in paths if not os.access(path, os.R_OK, effective_ids=True)), None)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
 
     def become(self) -> None:
         """Give up being root, for good. Raises OSError."""

@@ -6,7 +6,7 @@ styles come from here alone, and no text become markup (trusted types).
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 from gateway.admin.http import Response
 
@@ -21,15 +21,15 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+_DIRECTORY = Path(__file__).with_name("page")
 _PAGE = ("index.html", "page.css", "page.js", "uplot.css", "uplot.js", "icon.svg")
 
 
 def responses(csrf_token: str) -> dict[str, Response]:
     """The answers by path; the page has the CSRF token in it."""
-    directory = files("gateway.admin") / "page"
     found = {}
     for name in _PAGE:
-        body = (directory / name).read_bytes()
+        body = (_DIRECTORY / name).read_bytes()
         if name == "index.html":
             body = body.replace(b"{{csrf_token}}", csrf_token.encode())
         path = "/" if name == "index.html" else f"/{name}"

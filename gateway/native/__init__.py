@@ -31,6 +31,7 @@ from gateway.native.connection import (
     Relay,
     RelayEvent,
     die_with_parent,
+    gain_nothing,
 )
 from gateway.native.table import (
     Entry,
@@ -88,6 +89,7 @@ __all__ = [
     "counter",
     "die_with_parent",
     "ffi",
+    "gain_nothing",
     "lib",
     "name_digest",
     "sections",

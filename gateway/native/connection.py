@@ -403,3 +403,14 @@ def die_with_parent(parent: int) -> bool:
         return False
     # The parent may have died before prctl took effect: nobody would tell us.
     return os.getppid() == parent
+
+
+def gain_nothing() -> None:
+    """Have no program that this process may ever be made to run give it rights, as `sudo` would.
+
+    Raises:
+        OSError: the kernel cannot (it is older than 3.5).
+    """
+    one, none = ffi.cast("unsigned long", 1), ffi.cast("unsigned long", 0)
+    if lib.prctl(lib.PR_SET_NO_NEW_PRIVS, one, none, none, none) != 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))

@@ -35,11 +35,17 @@ def place() -> Iterator[Path]:
 
 def who(pid: int) -> tuple[set[int], set[int]]:
     """The user ids and group ids of a process: real, effective, saved, of the file system."""
-    status = (Path("/proc") / str(pid) / "status").read_text().splitlines()
     uids, gids = (
-        {int(number) for number in line.split()[1:]} for line in status if line.startswith(("Uid:", "Gid:"))
+        {int(number) for number in line.split()[1:]}
+        for line in status_of(pid)
+        if line.startswith(("Uid:", "Gid:"))
     )
     return uids, gids
+
+
+def status_of(pid: int) -> list[str]:
+    """What the kernel says of a process, a line each."""
+    return (Path("/proc") / str(pid) / "status").read_text().splitlines()
 
 
 def test_all_but_the_supervisor_become_the_user_and_everything_works(
@@ -51,6 +57,7 @@ def test_all_but_the_supervisor_become_the_user_and_everything_works(
         assert len(gateway.children()) == 3
         for pid in gateway.children().values():
             assert who(pid) == ({account.pw_uid}, {account.pw_gid})
+            assert {"CapEff:\t0000000000000000", "NoNewPrivs:\t1"} <= set(status_of(pid))
         assert (place / "state" / "crl").stat().st_uid == account.pw_uid
         # Keys that root alone may read are read again by the supervisor.
         ca.key("server").chmod(0o600)
@@ -95,6 +102,19 @@ def test_what_root_left_in_the_state_directory_is_the_users_from_then_on(
     kept = list((place / "state").rglob("*"))
     assert {path.stat().st_uid for path in kept} == {pwd.getpwnam(USER).pw_uid}
     assert "crl" in {path.parent.name for path in kept}
+
+
+def test_what_the_user_cannot_read_is_found_and_root_is_root_again(place: Path) -> None:
+    account = pwd.getpwnam(USER)
+    user = Identity(USER, account.pw_uid, account.pw_gid)
+    locked = place / "locked"
+    locked.mkdir(0o700)
+    files = [place / "open.py", locked / "shut.py"]
+    for file in files:
+        file.touch(0o644)
+    assert user.cannot_read(files) == files[1]
+    assert user.cannot_read(files[:1]) is None
+    assert (os.geteuid(), os.getegid()) == (0, os.getgid())
 
 
 def test_a_directory_that_is_anothers_or_a_link_is_given_to_nobody(place: Path) -> None:
