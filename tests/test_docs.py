@@ -252,6 +252,13 @@ def test_the_list_of_log_events_is_complete() -> None:
     assert set(documented) == logged()
 
 
+@pytest.mark.parametrize("document", TEXTS)
+def test_a_metric_that_a_document_names_is_one_of_ours(document: str) -> None:
+    """Those of docs/admin.md are held against the code by tests/admin."""
+    named = set(re.findall(r"\btls_gateway_\w+", TEXTS[document]))
+    assert named <= set(re.findall(r"^\| `(tls_gateway_\w+)`", TEXTS["docs/admin.md"], re.MULTILINE))
+
+
 def test_troubleshooting_has_every_reason_that_a_refusal_can_have() -> None:
     source = ast.parse((PACKAGE / "revocation" / "policy.py").read_text())
     (decides,) = (
