@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.config.load import load
 from tests.authority import Authority
-from tests.end_to_end.parts import free_port, run
+from tests.end_to_end.parts import TIMEOUT, free_port, program, run
 from tests.test_layers import ROOT
 
 if TYPE_CHECKING:
@@ -83,3 +84,22 @@ def test_haproxy_takes_the_file_of_before(place: Path) -> None:
 def test_nginx_takes_the_file_of_before(place: Path) -> None:
     path = before(place, "nginx", "nginx", "nginx.conf")
     run("nginx", "-t", "-c", path, "-e", "stderr", "-g", f"pid {place}/nginx.pid;")
+
+
+def test_stunnel_takes_the_file_of_before(place: Path) -> None:
+    """It has no option to check one alone: it is started, and told that it is good."""
+    path = before(place, "stunnel", "ini", "stunnel.conf")
+    path.write_text(f"foreground = yes\npid =\nsyslog = no\n{path.read_text()}")
+    stunnel = subprocess.Popen([program("stunnel"), path], stderr=subprocess.PIPE, text=True)
+    assert stunnel.stderr is not None
+    try:
+        said = []
+        for line in stunnel.stderr:
+            said.append(line)
+            if "Configuration successful" in line:
+                break
+        else:
+            pytest.fail("".join(said))
+    finally:
+        stunnel.terminate()
+        stunnel.communicate(timeout=TIMEOUT)

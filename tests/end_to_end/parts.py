@@ -37,6 +37,7 @@ _PACKAGES = {
     "mosquitto_sub": "mosquitto-clients",
     "haproxy": "haproxy",
     "nginx": "nginx",
+    "stunnel": "stunnel4",
     "systemd-analyze": "systemd",
     "logrotate": "logrotate",
     "promtool": "prometheus",
