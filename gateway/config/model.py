@@ -124,7 +124,7 @@ class Certificate(_Frozen, frozen=True):
 
 
 class Revocation(_Frozen, frozen=True):
-    """Which client certificates are looked up, where their lists come from, and what if there is none."""
+    """Which clients are looked up, where lists come from, and what if there is none: [how](revocation.md)."""
 
     check: Literal["chain", "leaf", "off"] = "chain"
     """Whether the client's certificate and the CAs above it are looked up, the certificate alone ([mind a
@@ -134,7 +134,8 @@ class Revocation(_Frozen, frozen=True):
     follow_distribution_points: bool = True
     """Whether lists are also fetched from where verified certificates say they are."""
     on_unavailable: Literal["reject", "accept", "wait"] = "reject"
-    """What happens to a client whom no fresh list covers."""
+    """What happens to a client whom no fresh list covers: it is refused, let in with a warning, or waits,
+    alone, for its list to be fetched."""
     grace: Duration = Duration(0)
     """How long past its nextUpdate a list still counts."""
     disconnect_revoked: bool = True
@@ -153,7 +154,7 @@ class Revocation(_Frozen, frozen=True):
 
 
 class Stapling(_Frozen, frozen=True):
-    """The OCSP response that the listener staples (RFC 6066, section 8)."""
+    """The OCSP response that the listener staples (RFC 6066, section 8): [how](stapling.md)."""
 
     enabled: bool = False
     """Whether an OCSP response is stapled."""
@@ -287,9 +288,10 @@ class Listener(_Frozen, frozen=True):
     handshake_timeout: PositiveDuration = Duration(15)
     """How long a client may take from connecting to a finished handshake."""
     max_connections: Count = 100_000
-    """Connections at a time."""
+    """How many connections there may be at a time; who comes then is closed."""
     max_conn_rate: Rate | None = None
-    """New connections per second. Default: no limit."""
+    """How many new connections a second are accepted; others wait in the kernel's queue. Default: no
+    limit."""
     balance: Literal["round-robin", "least-connections", "client"] = "round-robin"
     """Which of several brokers a client goes to, see [upstreams](upstreams.md#which-broker)."""
     source_addresses: IpAddresses = ()

@@ -89,7 +89,7 @@ def _block(table: Table) -> str:
         "",
         f"## {table.heading}",
         "",
-        inspect.cleandoc(table.struct.__doc__ or ""),
+        _one_line(table.struct.__doc__),
         "",
         "| key | type | default | meaning |",
         "|---|---|---|---|",
@@ -101,7 +101,7 @@ def _block(table: Table) -> str:
             text, default = words.groups()
         if inner := _table_in(kind)[0]:
             anchor = f"{table.path}{field.name}".translate({ord(mark): None for mark in "[]."})
-            text = f"{text or inspect.cleandoc(inner.__doc__ or '')} [Its keys](#{anchor})."
+            text = f"{text or _one_line(inner.__doc__)} [Its keys](#{anchor})."
         if not text:
             raise ValueError(f"expected a string below {table.struct.__name__}.{field.name}, got none")
         cells = f"`{field.name}`", _type(kind), default, text
@@ -120,8 +120,12 @@ def _texts(struct: type[msgspec.Struct]) -> dict[str, str]:
     for field, below in zip(definition.body, definition.body[1:], strict=False):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                texts[name] = " ".join(text.split())
+                texts[name] = _one_line(text)
     return texts
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

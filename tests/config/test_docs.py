@@ -29,6 +29,12 @@ def test_what_is_written_by_hand_stays_and_what_is_not_is_written_anew() -> None
     assert reference.rendered(changed) == PAGE.replace("# Configuration\n", "# By hand\n")
 
 
+def test_every_key_has_a_row_of_one_line() -> None:
+    for table in reference.tables():
+        for name in table.struct.__struct_fields__:
+            assert len(re.findall(rf"^\| `{name}` \|(?:[^|\n]+\|){{3}}$", PAGE, re.MULTILINE)) >= 1, name
+
+
 @pytest.mark.parametrize(
     "page",
     [
