@@ -30,8 +30,10 @@ class Broadcast:
         workers: int,
         heard: Callable[[publish.Sighting], Awaitable[None]],
         settle: Callable[[publish.Question], Awaitable[None]],
+        *,
+        generation: int = 0,
     ) -> None:
-        self.state = Update(whole=True, ready=False)
+        self.state = Update(whole=True, ready=False, generation=generation)
         self._socket = socket
         self._heard = heard
         self._settle = settle
@@ -42,7 +44,9 @@ class Broadcast:
     def change(self, change: Update) -> None:
         """Tell it, at once; what was ready stays so."""
         ready = change.ready or self.state.ready
-        self.state = publish.merge(self.state, msgspec.structs.replace(change, ready=ready))
+        self.state = publish.merge(
+            self.state, msgspec.structs.replace(change, ready=ready, generation=self.state.generation)
+        )
         self._version += 1
         changed, self._changed = self._changed, trio.Event()
         changed.set()

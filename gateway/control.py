@@ -96,6 +96,8 @@ class Post:
     """Rung where the supervisor is to reload."""
     answers: Answers | None = None
     """What OCSP responders say of clients; None where no listener wants to know."""
+    generation: int = 0
+    """The number of the configuration."""
 
 
 class Control:
@@ -124,7 +126,9 @@ class Control:
         self._tables = Tables(self._store, trusted_by(post.materials), self._journal)
         self._learning = trio.Lock()
         self._follows_any = any(policy.follows(listener.revocation) for listener in post.config.listeners)
-        self._broadcast = Broadcast(post.socket, post.counters.workers, self._hear, self._settle)
+        self._broadcast = Broadcast(
+            post.socket, post.counters.workers, self._hear, self._settle, generation=post.generation
+        )
         self._crls: dict[str, CrlRefresher[VerifiedCrl]] = {}
         self._staples = Staples(
             post.config.listeners,

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 class InForce:
     """The state of one worker, for all of its listeners."""
 
-    def __init__(self, world: World, recheck: Callable[[], None], log: FilteringBoundLogger) -> None:
-        """`recheck` has live connections looked up again."""
-        self.state = publish.Update(whole=True, ready=False)
+    def __init__(
+        self, world: World, recheck: Callable[[], None], log: FilteringBoundLogger, generation: int = 0
+    ) -> None:
+        """`recheck` has live connections looked up again; `generation` is the worker's own."""
+        self.state = self._own = publish.Update(whole=True, ready=False, generation=generation)
         """What control has told, all of it."""
-        self.own: set[bytes] = set()
-        """The CAs (DER) of the configuration."""
+        self._other: publish.Update | None = None
+        """What one of another configuration has told since."""
+        self.own_cas: set[bytes] = set()
+        """Those of the configuration (DER)."""
         self._world = world
         self._recheck = recheck
         self._log = log
@@ -55,14 +59,14 @@ class InForce:
     def add(self, listener: Listener, server: ServerContext, slots: Sequence[tuple[str, StapleSlot]]) -> None:
         """Keep a listener up to date; `slots` are those of its certificates, by fingerprint."""
         self._cas.append((listener, list(server.client_cas)))
-        self.own |= {ca.certificate.public_bytes(Encoding.DER) for ca in server.client_cas}
+        self.own_cas |= {ca.certificate.public_bytes(Encoding.DER) for ca in server.client_cas}
         for key, slot in slots:
             self._staples.setdefault(key, []).append(slot)
 
     def apply(self, update: publish.Update) -> bool:
         """Put it in force; whether that is so of all that control has told until now."""
         known, looks = self.state.cas, self.state.looks
-        self.state = publish.merge(self.state, update)
+        told = self._hear(update)
         self._learn([ca for key, ca in self.state.cas.items() if ca is not None and key not in known])
         wanted = {key: cover for key, cover in self.state.covers.items() if cover is not None}
         covers = {key: cover for key, cover in wanted.items() if self._open(cover)}
@@ -74,7 +78,19 @@ class InForce:
         if others or self.state.looks != looks:
             self._recheck()
         self._staple()
-        return all(key in covers for key in wanted)
+        return all(key in covers for key, cover in told.covers.items() if cover is not None)
+
+    def _hear(self, update: publish.Update) -> publish.Update:
+        """All that this control process has told; of the one that a reload has replaced some of it stays."""
+        if update.generation == self._own.generation:
+            self.state = self._own = publish.merge(self._own, update)
+            self._other = None
+            return self.state
+        if self._other is None or self._other.generation != update.generation:
+            self._other = publish.Update(whole=True, ready=False)
+        self._other = publish.merge(self._other, update)
+        self.state = publish.beside(self._other, self._own)
+        return self._other
 
     async def wait_for_change(self) -> None:
         """Until other tables are in force."""

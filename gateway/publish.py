@@ -67,11 +67,13 @@ class Update(msgspec.Struct, frozen=True, tag=True):
     brought along, by digest: resumed sessions of theirs are looked up below them.
     `held` are the names of listeners that must not begin to accept yet. `brokers` is
     whether one is up, by `broker_key`: what health checks have found. `looks` grows
-    whenever live connections are to be looked up again in the shared answers.
+    whenever live connections are to be looked up again in the shared answers. `generation`
+    is the number of the configuration that this control process has.
     """
 
     whole: bool
     ready: bool
+    generation: int = 0
     covers: dict[str, Cover | None] = {}
     staples: dict[str, Staple | None] = {}
     cas: dict[str, bytes | None] = {}
@@ -154,6 +156,7 @@ def merge(state: Update, change: Update) -> Update:
     return Update(
         whole=True,
         ready=change.ready,
+        generation=change.generation,
         covers=_merged(state.covers, change.covers),
         staples=_merged(state.staples, change.staples),
         cas=_merged(state.cas, change.cas),
@@ -163,11 +166,29 @@ def merge(state: Update, change: Update) -> Update:
     )
 
 
+def beside(told: Update, own: Update) -> Update:
+    """The state of a worker whose own configuration was `own` to its control process, when another one tells it.
+
+    That has another configuration, and says nothing of certificates and CAs that only the
+    worker's has: of these stays what was told last, until it expires.
+    """
+    known = {issuer for cover in told.covers.values() if cover is not None for issuer in cover.issuers}
+    covers = {key: cover for key, cover in own.covers.items() if cover and known.isdisjoint(cover.issuers)}
+    return msgspec.structs.replace(
+        told,
+        covers={**covers, **told.covers},
+        staples={**own.staples, **told.staples},
+        cas={**own.cas, **told.cas},
+        looks=max(own.looks, told.looks),
+    )
+
+
 def difference(told: Update, current: Update) -> Update:
     """The change that makes `current` of `told`, both whole states."""
     return Update(
         whole=False,
         ready=current.ready,
+        generation=current.generation,
         covers=_difference(told.covers, current.covers),
         staples=_difference(told.staples, current.staples),
         cas=_difference(told.cas, current.cas),

@@ -123,7 +123,7 @@ class Supervisor:
         control.run(
             control.Post(
                 config, materials, self._control_socket, generation.counters, self._command_socket,
-                generation.admin, self._read, self._bell, self._answers,
+                generation.admin, self._read, self._bell, self._answers, generation.number,
             )
         )  # fmt: skip
 
@@ -145,6 +145,7 @@ class Supervisor:
                 upstream_tls=[material.upstream_tls for material in generation.reading.materials],
                 bell=self._bell,
                 answers=self._answers,
+                generation=generation.number,
             )
         )
 

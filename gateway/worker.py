@@ -80,6 +80,8 @@ class Post:
     """Rung where the supervisor is to know that this worker accepts."""
     answers: Answers | None = None
     """What OCSP responders say of clients; None where no listener wants to know."""
+    generation: int = 0
+    """The number of the configuration."""
 
 
 class Worker:
@@ -96,7 +98,7 @@ class Worker:
         # Ordinary ends are told at the level of debugging: nobody else needs to be woken for them.
         quiet = not self._log.is_enabled_for(logging.DEBUG) and not any(map(_counts, post.config.listeners))
         self._relay = Relay(world, connect_timeout=post.config.connect_timeout, quiet=quiet)
-        self._in_force = InForce(world, self._relay.recheck, self._log)
+        self._in_force = InForce(world, self._relay.recheck, self._log, post.generation)
         self._open_doors: set[int] = set()
         self._outgoing, self._unsent = trio.open_memory_channel[publish.ToControl](_MAX_HANDSHAKES)
         self._inquiries = Inquiries(self._send)
@@ -104,7 +106,7 @@ class Worker:
         """Questions about clients that are connected."""
         self._applied = 0
         """Of the updates of this connection, how many are in force."""
-        self._sightings = Sightings(self._send, self._in_force.own)
+        self._sightings = Sightings(self._send, self._in_force.own_cas)
         self._refusals = Refusals()
         self._stopping = False
         self._doors = [self._open_door(number, world) for number in range(len(post.config.listeners))]

@@ -12,7 +12,17 @@ import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes
 from tests.end_to_end.gateways import Storm, configure, edit, has_ended, reload, workers_of
-from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, free_port, until
+from tests.end_to_end.parts import (
+    TIMEOUT,
+    Gateway,
+    OcspResponder,
+    OpensslCa,
+    Web,
+    accepts,
+    free_port,
+    s_client,
+    until,
+)
 from tests.end_to_end.test_service import Manager
 
 if TYPE_CHECKING:
@@ -220,3 +230,32 @@ def test_a_watched_file_that_only_the_refused_configuration_names_is_looked_at(
         gateway.wait_for("reload refused", "mended.pem")
         (ca.directory / "renewed.pem").rename(mended)
         gateway.wait_for(" reloaded ")
+
+
+def test_while_a_reload_waits_those_before_go_on_with_the_lists_and_the_staples_that_they_have(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    other = OpensslCa(tmp_path / "other", "Another CA")
+    ca.issue("ocsp", "ocsp")
+    ca.issue("renewed", "server")
+    with OcspResponder(ca) as responder:
+        stapling = f'[listeners.stapling]\nenabled = true\nrequired = true\nissuer = "{ca.directory}/ca.pem"'
+        config, port = configure(tmp_path, ca, web, echo.port, workers=1)
+        here = f'{stapling}\nresponder_url = "{responder.url}"\n'
+        edit(config, "[listeners.revocation]", f"{here}[listeners.revocation]")
+        with Gateway(config, port) as gateway:
+            until(lambda: "OCSP Response Status: successful" in s_client(port, ca, "device", "-status"), "it")
+            # Another CA, another list, another certificate, and nobody who would answer for it.
+            edit(config, f'"{ca.directory}/ca.pem"\n\n', f'"{other.directory}/ca.pem"\n\n')
+            edit(config, "server.", "renewed.")
+            edit(config, responder.url, f"http://127.0.0.1:{free_port()}")
+            edit(config, "/ca.crl", "/nobodys.crl")
+            hang_up(gateway)
+            gateway.wait_for("listener waits for staple")
+            gateway.wait_for(" ready ", count=2)
+            for _ in range(3):
+                with client(port, ca):
+                    pass
+                said = s_client(port, ca, "device", "-status")
+                assert "OCSP Response Status: successful" in said
+                assert "CN = server" in said
