@@ -259,6 +259,32 @@ def test_a_metric_that_a_document_names_is_one_of_ours(document: str) -> None:
     assert named <= set(re.findall(r"^\| `(tls_gateway_\w+)`", TEXTS["docs/admin.md"], re.MULTILINE))
 
 
+def handshakes(document: str) -> dict[str, list[float | None]]:
+    """CPU of a full handshake in a document's table, by entries in the CRL; None where it has no figure."""
+    row = re.compile(r"^\| (?:[^|]*?)(no CRL|none|[\d,]+)(?: entries)? \|(.*)\|$", re.MULTILINE)
+    return {
+        "none" if entries in ("no CRL", "none") else entries: [
+            float(found[1].replace(",", "")) if (found := re.match(r"[ *]*([\d,.]+)", cell)) else None
+            for cell in cells.split("|")
+        ]
+        for entries, cells in row.findall(TEXTS[document])
+        if cells.count("|") in (5, 6)
+    }
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/comparison.md"])
+def test_figures_that_are_repeated_are_those_that_were_measured(document: str) -> None:
+    """There in milliseconds, rounded: ours, Erlang, haproxy, nginx, Envoy, stunnel."""
+    repeated = handshakes(document)
+    assert len(repeated) >= 3
+    for entries, shown in repeated.items():
+        ours, haproxy, nginx, stunnel, _hitch, envoy, erlang = handshakes("docs/performance.md")[entries]
+        for told, exact in zip(shown, (ours, erlang, haproxy, nginx, envoy, stunnel), strict=True):
+            assert (told is None) == (exact is None), entries
+            if told is not None and exact is not None:
+                assert told == pytest.approx(exact / 1000, rel=0.08), entries
+
+
 def test_troubleshooting_has_every_reason_that_a_refusal_can_have() -> None:
     source = ast.parse((PACKAGE / "revocation" / "policy.py").read_text())
     (decides,) = (
