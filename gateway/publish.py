@@ -167,10 +167,10 @@ def merge(state: Update, change: Update) -> Update:
 
 
 def beside(told: Update, own: Update) -> Update:
-    """The state of a worker whose own configuration was `own` to its control process, when another one tells it.
+    """The state of a worker to which a control process of another configuration has `told` so much.
 
-    That has another configuration, and says nothing of certificates and CAs that only the
-    worker's has: of these stays what was told last, until it expires.
+    That says nothing of certificates and CAs that only the worker's own configuration has: of
+    these stays what one of its own told last, until it expires.
     """
     known = {issuer for cover in told.covers.values() if cover is not None for issuer in cover.issuers}
     covers = {key: cover for key, cover in own.covers.items() if cover and known.isdisjoint(cover.issuers)}

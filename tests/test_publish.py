@@ -21,6 +21,7 @@ from gateway.publish import (
     ToControl,
     ToWorker,
     Update,
+    beside,
     difference,
     merge,
 )
@@ -153,6 +154,34 @@ def test_a_worker_that_missed_nothing_has_what_a_new_one_is_told(state: Update, 
     after = merge(state, change)
     assert merge(state, difference(state, after)) == after
     assert merge(Update(whole=True, ready=False), after) == after
+
+
+def test_of_what_a_control_process_of_another_configuration_does_not_know_stays_what_was_told_last() -> None:
+    ours, theirs, older = (
+        Cover(f"/{name}", None, ((issuer, b"key"),), 0, (), 0x1FE, 0, 1, 2)
+        for name, issuer in (("ours", b"ours"), ("theirs", b"both"), ("older", b"both"))
+    )
+    own = Update(
+        whole=True,
+        ready=True,
+        covers={"a": ours, "b": older},
+        staples={"server": Staple(b"kept", 9), "both": Staple(b"old", 9)},
+        cas={"x": b"ca"},
+        brokers={"gone": False},
+        looks=7,
+    )
+    told = Update(
+        whole=True, ready=True, generation=2, covers={"c": theirs}, staples={"both": Staple(b"new", 9)}
+    )
+    assert beside(told, own) == Update(
+        whole=True,
+        ready=True,
+        generation=2,
+        covers={"a": ours, "c": theirs},
+        staples={"server": Staple(b"kept", 9), "both": Staple(b"new", 9)},
+        cas={"x": b"ca"},
+        looks=7,
+    )
 
 
 @given(_STATES)
