@@ -29,6 +29,7 @@ from gateway.log import get_logger
 from gateway.names import fingerprint
 from gateway.operations import Operations
 from gateway.publish import Update
+from gateway.reading import check_change
 from gateway.revocation import crl, policy
 from gateway.revocation.authorities import trusted_by
 from gateway.revocation.refresh import CrlRefresher, CrlSource
@@ -185,6 +186,7 @@ class Control:
         checked = self._config.user is None
         if checked:
             found = await trio.to_thread.run_sync(self._read)
+            check_change(self._config, found.config)
             await trio.to_thread.run_sync(make_contexts, found.config.listeners, found.materials)
         self._bell.ring(bell.RELOAD)
         return checked

@@ -214,7 +214,7 @@ class Operations:
         if isinstance(command, Reload):
             checked = await self._reload()
             self._log.info("reload asked for", by=by)
-            done = "the configuration is good, and is being taken"
+            done = "the configuration is good, and is being taken; the log tells of an address that is taken"
             return Answer(ok=True, lines=(done if checked else "asked for; the log tells what comes of it",))
         self._drain()
         self._log.warning("drain asked for", by=by)

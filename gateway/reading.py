@@ -58,6 +58,13 @@ def read(path: Path, state_dir: Path | None) -> Reading:
     return Reading(loaded.config, materials, warnings)
 
 
+def check_change(before: Config, after: Config) -> None:
+    """Whether a reload can take `after` in place of `before`. Raises ConfigError."""
+    for key in ("state_dir", "user", "group"):
+        if getattr(after, key) != getattr(before, key):
+            raise ConfigError(f"{key}: cannot be changed by a reload; restart to do that")
+
+
 def files(path: Path, config: Config) -> set[Path]:
     """The configuration file and those that it names, by whose change it would read otherwise."""
     found = {path, config.admin.token_file}

@@ -25,7 +25,7 @@ from gateway.generations import Generation, Generations, counters_after
 from gateway.log import get_logger
 from gateway.metrics import Counter
 from gateway.privileges import identity
-from gateway.reading import Watch
+from gateway.reading import Watch, check_change
 from gateway.revocation.policy import asks_responders
 from gateway.run_directory import RunDirectory
 from gateway.service import Service, inherited
@@ -203,9 +203,7 @@ class Supervisor:
         self._watch = Watch(self._files())
         try:
             reading = self._read()
-            for key in ("state_dir", "user", "group"):
-                if getattr(reading.config, key) != getattr(before.config, key):
-                    raise ConfigError(f"{key}: cannot be changed by a reload; restart to do that")  # noqa: TRY301
+            check_change(before.config, reading.config)
             servers = make_contexts(
                 reading.config.listeners,
                 reading.materials,
