@@ -149,6 +149,9 @@ async def _receive(
                 head = event
                 if head.method == b"CONNECT":
                     return _refusal(405, "there is no tunnel\n", head)
+                if {b"content-length", b"transfer-encoding"} <= {name for name, _value in head.headers}:
+                    # A proxy in front may have gone by the other one (RFC 9112, section 6.1).
+                    return _refusal(400, "expected one length of the body, not two\n", head)
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > MAX_BODY:

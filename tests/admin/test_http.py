@@ -231,3 +231,9 @@ async def test_a_head_request_whose_body_is_refused_is_answered_without_one(body
 async def test_nobody_is_given_a_tunnel() -> None:
     heard = await talk(b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert statuses(heard) == [405]
+
+
+async def test_a_body_of_two_lengths_is_refused_and_nothing_behind_it_is_a_request() -> None:
+    lengths = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"
+    heard = await talk(b"POST /a HTTP/1.1\r\nHost: x\r\n" + lengths + b"\r\n0\r\n\r\n" + GET)
+    assert statuses(heard) == [400]
