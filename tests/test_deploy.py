@@ -73,6 +73,19 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_the_dashboard_asks_prometheus_understands(tmp_path: Path) -> None:
+    board = json.loads(DASHBOARD.read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    expressions = [expr.replace("$__rate_interval", "5m").replace("$instance", ".*") for expr in asked]
+    recorded = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(expressions)]
+    file = tmp_path / "rules.yml"
+    file.write_bytes(msgspec.yaml.encode({"groups": [{"name": "panels", "rules": recorded}]}))
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", file], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert f"SUCCESS: {len(expressions)} rules found" in done.stdout, done.stdout + done.stderr
+
+
 def test_panels_of_the_dashboard_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
