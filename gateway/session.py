@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from gateway import access_log
+from gateway.access_log import Over
 from gateway.errors import GatewayError, ProxyHeaderError, UpstreamError
 from gateway.introduction import begin
 from gateway.metrics import Counter, time_index
@@ -68,6 +70,8 @@ class Door:
     """What the broker is told of a client before its first byte."""
     identify: Callable[[Conn], bytes]
     """What a client is known by, where that chooses its broker."""
+    over: Callable[[Conn, Over], None] = access_log.ignore
+    """Told of each connection that ends before the relay has it, and why."""
     trusted: Sequence[Network] = ()
     """Whose word counts on who the client is, where its handshake has not begun."""
     quiet_until: float = 0.0
@@ -86,16 +90,24 @@ async def serve(door: Door, arrival: Arrival) -> None:
             arrival = begun
         if arrival.outcome is Step.TIMED_OUT:
             door.log.debug("handshake timed out", peer=conn.peer, after=f"{door.handshake_timeout:g}s")
+            dismiss(door, conn, "handshake_timed_out")
         elif arrival.clear:
             door.clear(conn)
             tunnel = await reach_broker(door, conn)
         elif await _let_in(door, arrival):
             tunnel = await reach_broker(door, conn)
     finally:
-        conn.close()
+        dismiss(door, conn, "stopped")
         door.count(Counter.HANDSHAKING, -1)
     if tunnel is not None:
         await tunnel.run()
+
+
+def dismiss(door: Door, conn: Conn, end: str, detail: str = "") -> None:
+    """Close a connection, and tell why; nothing where that is done, or the relay has it."""
+    if conn.ours:
+        door.over(conn, Over(end, detail))
+        conn.close()
 
 
 async def _begin(door: Door, conn: Conn) -> Arrival | None:
@@ -111,6 +123,7 @@ async def _begin(door: Door, conn: Conn) -> Arrival | None:
             door.quiet_until = trio.current_time() + _QUIET
         log = door.log.warning if warns else door.log.debug
         log("PROXY header refused", peer=conn.peer, error=str(exc))
+        dismiss(door, conn, "proxy_header_refused", str(exc))
         return None
     if arrival.outcome is Step.TIMED_OUT:
         door.count(Counter.TIMED_OUT, 1)
@@ -132,11 +145,11 @@ async def reach_broker(door: Door, conn: Conn) -> Tunnel | None:
         # An outage is told once, and how many it has cost when it is over.
         log = door.log.error if door.upstream.lost_one() else door.log.debug
         log("broker unreachable", peer=conn.peer, error=str(exc))
-        conn.close()
+        dismiss(door, conn, "broker_unreachable", str(exc))
         return None
     except GatewayError as exc:
         door.log.error("connection dropped", peer=conn.peer, error=str(exc))  # noqa: TRY400 - the reason says it all
-        conn.close()
+        dismiss(door, conn, "dropped", str(exc))
         if broker is not None:
             broker.close()
         return None
@@ -166,6 +179,7 @@ async def _let_in(door: Door, arrival: Arrival) -> bool:
     getattr(door.log, level)(event, peer=conn.peer, **values)
     if level == "warning":
         door.refused(event, {"listener": door.name, "peer": conn.peer, **values})
+    dismiss(door, conn, event.replace(" ", "_"), arrival.error)
     return False
 
 

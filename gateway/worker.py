@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from gateway import bell, native, publish, session, sockets
+from gateway import access_log, bell, native, publish, session, sockets
+from gateway.access_log import Over
 from gateway.in_force import InForce
 from gateway.inquiries import Inquiries
 from gateway.log import get_logger
@@ -53,6 +54,10 @@ _LOOK = 0.05
 _LOOK_FOR_SILENCE = 0.005
 # A handshake in progress holds some 50 KiB. Beyond this many, clients wait in the kernel's queue.
 _MAX_HANDSHAKES = 4096
+# Ends that are looked at before others get their turn: a broker that restarts ends all of its clients.
+_AT_ONCE = 64
+# Seconds in which ends gather for the access log: to wake up for each would cost more than its line.
+_COLLECT = 0.01
 _RECONNECT_PAUSE = 0.2
 # How often the answers about clients that are connected are looked at, and how long it may take to renew one.
 _LOOK_AGAIN = 30.0
@@ -95,8 +100,10 @@ class Worker:
         self._numbers = memoryview(page).cast("Q")
         self._log = get_logger(process=f"worker-{post.index}")
         world = World(page)
-        # Ordinary ends are told at the level of debugging: nobody else needs to be woken for them.
-        quiet = not self._log.is_enabled_for(logging.DEBUG) and not any(map(_counts, post.config.listeners))
+        self._writes_access = post.config.log.access and self._log.is_enabled_for(logging.INFO)
+        # Of ordinary ends few want to hear: nobody else needs to be woken for them.
+        heard = self._writes_access or self._log.is_enabled_for(logging.DEBUG)
+        quiet = not heard and not any(map(_counts, post.config.listeners))
         self._relay = Relay(world, connect_timeout=post.config.connect_timeout, quiet=quiet)
         self._in_force = InForce(world, self._relay.recheck, self._log, post.generation)
         self._open_doors: set[int] = set()
@@ -159,6 +166,9 @@ class Worker:
             clear=self._sightings.glance,
             tables_changed=self._in_force.wait_for_change,
             ask=partial(self._inquiries.ask, listener.name),
+            over=partial(access_log.write, self._log.bind(listener=listener.name))
+            if self._writes_access
+            else access_log.ignore,
             trusted=trusted,
             identify=known_by if listener.balance == "client" else known_by_nothing,
             preface=partial(
@@ -297,7 +307,9 @@ class Worker:
         """Look at those whom the relay does not serve to the end by itself."""
         while True:
             await trio.lowlevel.wait_readable(self._relay.fileno())
+            alone = True
             for arrival in self._relay.arrivals():
+                alone = False
                 if isinstance(arrival, Obstacle):
                     self._explain(arrival)
                 elif isinstance(arrival, Due):
@@ -305,7 +317,7 @@ class Worker:
                     sessions.start_soon(self._renew, arrival.listener, leaf)
                 else:
                     sessions.start_soon(session.serve, self._door_of(arrival.conn.listener), arrival)
-            for event in self._relay.events():
+            for number, event in enumerate(self._relay.events(), start=1):
                 door = self._door_of(event.listener)
                 if event.end is End.BROKER_REFUSED:
                     door.upstream.refused(event.id)
@@ -313,6 +325,11 @@ class Worker:
                 else:
                     door.upstream.left(event.id)
                     _log_end(door, event)
+                # Not before: an event that was taken is looked at, even if the next are not.
+                if number % _AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            if alone and self._writes_access:
+                await trio.sleep(_COLLECT)
 
     def _door_of(self, listener: native.Listener) -> session.Door:
         return next(door for door in self._doors if door.listener is listener)
@@ -330,7 +347,7 @@ class Worker:
         try:
             await session.reach_broker(self._door_of(conn.listener), conn)
         finally:
-            conn.close()
+            session.dismiss(self._door_of(conn.listener), conn, "stopped")
 
     async def _serve_on(self, signals: AsyncIterator[int], sessions: trio.Nursery) -> None:
         """Others accept: until the last connection has ended, or told to stop."""
@@ -407,11 +424,10 @@ def _ignore(_chain: Sequence[bytes]) -> None:
 
 
 def _log_end(door: session.Door, event: RelayEvent) -> None:
-    values: dict[str, object] = {
-        "peer": event.conn.peer,
-        "broker": door.upstream.name(event.id),
-        "end": event.end.name.lower(),
-    }
+    end, broker = event.end.name.lower(), door.upstream.name(event.id)
+    over = Over(end, event.detail, broker, event.duration, event.bytes_in, event.bytes_out)
+    door.over(event.conn, over)
+    values: dict[str, object] = {"peer": event.conn.peer, "broker": broker, "end": end}
     if event.detail:
         values["detail"] = event.detail
     values |= {"bytes_in": event.bytes_in, "bytes_out": event.bytes_out, "seconds": round(event.duration, 3)}

@@ -26,7 +26,7 @@ LAYERS = [
     {"status_text"},
     {"status"},
     {"session", "in_force", "sightings"},
-    {"introduction"},
+    {"introduction", "access_log"},
     {"revocation", "stapling"},
     {"upstream"},
     {"generations", "run_directory"},

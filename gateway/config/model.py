@@ -320,6 +320,8 @@ class Log(_Frozen, frozen=True):
     file: Path | None = None
     """A file that lines are appended to, no symbolic link, see [operations](operations.md#the-log-file).
     Default: standard error."""
+    access: bool = False
+    """Whether each connection gets a line when it is over, see [operations](operations.md#the-access-log)."""
     flood_limit: NotNegative = 20
     """How many lines a second each process writes of one event and listener that strangers cause; the others
     [are counted](operations.md#floods). 0: all."""

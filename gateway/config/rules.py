@@ -18,7 +18,7 @@ from gateway.config.values import format_duration, one_line, parse_usage, show
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gateway.config.model import Address, Admin, Config, Listener
+    from gateway.config.model import Address, Admin, Config, Listener, Log
 
 _WEEK = 7 * 86_400
 
@@ -61,7 +61,12 @@ def refuse_violations(config: Config) -> None:
 
 def remarks(config: Config) -> list[Finding]:
     """What is allowed and hardly meant: each is worth a warning."""
-    return [*_admin_remarks(config.admin), *_listener_remarks(config)]
+    return [*_log_remarks(config.log), *_admin_remarks(config.admin), *_listener_remarks(config)]
+
+
+def _log_remarks(log: Log) -> Iterator[Finding]:
+    if log.access and log.level in ("warning", "error"):
+        yield "log.access", f'has no effect: its lines are of level "info", and log.level is "{log.level}"'
 
 
 def _admin_remarks(admin: Admin) -> Iterator[Finding]:

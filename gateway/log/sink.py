@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 1.0
 """Seconds between two looks at the file, and between two accounts of what was left out."""
+# Between two lots of lines, in seconds: to wake up for each line would cost as much as the line.
+_PAUSE = 0.02
 MOST_WAITING = 10_000
 """Lines that may wait to be written: some 5 MB."""
 # Of a pipe, what is written at once without being mixed with what others write (pipe(7)).
@@ -88,6 +90,8 @@ class Sink:
             lines, ended = self._next()
             if lines:
                 self._put(lines)
+            if not ended and self._waiting.empty():
+                time.sleep(_PAUSE)
             if ended or time.monotonic() - self._reported >= INTERVAL:
                 self.report()
         # What the report had to say.

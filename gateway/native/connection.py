@@ -104,6 +104,11 @@ class Conn:
         """What the last lookup said of the client."""
         return verdict_of(self.pointer.verification.verdict)
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is there, neither closed nor the relay's."""
+        return bool(self.pointer != ffi.NULL)
+
     def close(self) -> None:
         """Send close_notify where it makes sense, close the socket, free everything. Idempotent."""
         pointer, self.pointer = self.pointer, ffi.NULL

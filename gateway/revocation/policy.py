@@ -91,6 +91,13 @@ def describe(info: Handshake) -> dict[str, object]:
     return values | describe_client(info.leaf) | describe_verdict(info.verdict)
 
 
+def verdict_text(verdict: Verdict) -> str:
+    """What was found of a client: "good", "not_asked", or the reason why it is not simply good."""
+    if verdict.kind is VerdictKind.NONE:
+        return "not_asked"
+    return "good" if verdict.kind is VerdictKind.GOOD else _reason(verdict)
+
+
 def _reason(verdict: Verdict) -> str:
     unknown = verdict.kind is VerdictKind.NO_ANSWER and verdict.entry.reason == AnswerStatus.UNKNOWN
     return "unknown_to_ocsp" if unknown else _REASONS[verdict.kind]

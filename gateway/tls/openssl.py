@@ -115,6 +115,7 @@ class Established(NamedTuple):
     """What an SSL object says of its connection once the handshake is over."""
 
     cipher: str
+    """Empty as long as the handshake has not come to one."""
     server_name: bytes
     """As the client sent it (RFC 6066, section 3); empty where it did not."""
     alpn: bytes
@@ -129,9 +130,11 @@ def established(ssl: int) -> Established:
     name = _binding.lib.SSL_get_servername(pointer, _binding.lib.TLSEXT_NAMETYPE_host_name)
     protocol, length = _binding.ffi.new("unsigned char **"), _binding.ffi.new("unsigned int *")
     _binding.lib.SSL_get0_alpn_selected(pointer, protocol, length)
-    cipher = _binding.lib.SSL_CIPHER_get_name(_binding.lib.SSL_get_current_cipher(pointer))
+    cipher = _binding.lib.SSL_get_current_cipher(pointer)
     return Established(
-        cipher=bytes(_binding.ffi.string(cipher)).decode(),
+        cipher=""
+        if cipher == _binding.ffi.NULL
+        else bytes(_binding.ffi.string(_binding.lib.SSL_CIPHER_get_name(cipher))).decode(),
         server_name=b"" if name == _binding.ffi.NULL else bytes(_binding.ffi.string(name)),
         alpn=bytes(_binding.ffi.buffer(protocol[0], length[0])) if length[0] else b"",
         own_certificate=int(_binding.ffi.cast("uintptr_t", _binding.lib.SSL_get_certificate(pointer))),
