@@ -1,10 +1,10 @@
 /* Theory of operation.
  *
  * One thread owns every link (relay_link.h), the epoll set and the lists in
- * relay_loop.h. Other threads meet it in one place, the lock: they leave
- * connections, a wish to recheck or to stop there and signal an eventfd; it leaves
- * events there. The lock is held to change pointers, never for a system call that
- * could block.
+ * relay_loop.h. Other threads leave it connections and fronts behind the lock, and
+ * wishes (to recheck, to listen no more, to stop) in a word, and signal an eventfd;
+ * it leaves arrivals and events behind the lock. That is held to change pointers,
+ * never for a system call that could block.
  *
  * Interest follows from the state of the two flows (gw_link_wants) and is told
  * to epoll only when it changes. While bytes flow freely it never does: a message
