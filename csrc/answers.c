@@ -27,7 +27,7 @@ int gw_answers_find(const gw_answers *answers, const gw_issuer *issuer, const ui
     if (words[0] != key[0] || words[1] != key[1] || words[GW_ANSWER_SEAL] != gw_answer_seal(words)) continue;
     if ((int64_t)words[GW_ANSWER_ENDS] <= now) break;
     answer->status = (int)(words[GW_ANSWER_STATUS] & 0xff);
-    answer->entry = (gw_table_entry){(int64_t)words[GW_ANSWER_DATE], (int)(words[GW_ANSWER_STATUS] >> 8) - 1};
+    answer->entry = (gw_table_entry){(int64_t)words[GW_ANSWER_DATE], (int)(words[GW_ANSWER_STATUS] >> 8 & 0xff) - 1};
     return (int64_t)words[GW_ANSWER_DUE] <= now ||
            words[GW_ANSWER_ROUND] < __atomic_load_n(&answers->round, __ATOMIC_RELAXED);
   }

@@ -20,7 +20,7 @@ enum {
 
 /* The words of a slot behind its key, which is two of them. Times are seconds since 1970. */
 enum {
-  GW_ANSWER_STATUS = 2, /* and above the lowest octet the CRLReason plus 1, or 0 */
+  GW_ANSWER_STATUS = 2, /* in the lowest octet; in the next one the CRLReason plus 1, or 0; above both thisUpdate */
   GW_ANSWER_DATE,       /* of the revocation */
   GW_ANSWER_ENDS,       /* from then on it counts no more */
   GW_ANSWER_DUE,        /* from then on a client that is connected is a reason to ask again */

@@ -24,6 +24,7 @@ _ANSWERS = st.builds(
     revocation_date=st.integers(-(2**40), 2**40),
     reason=st.integers(-1, 10),
     round=st.just(0),
+    this_update=st.integers(0, 2**40),
 )
 
 

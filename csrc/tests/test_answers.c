@@ -32,7 +32,7 @@ static void put(gw_answers *answers, const gw_issuer *issuer, const char *serial
   uint64_t words[GW_ANSWER_WORDS] = {0};
   uint64_t *slot = answers->slots[gw_answers_home(answers, issuer, (const uint8_t *)serial, strlen(serial), words)];
   slot += way * GW_ANSWER_WORDS;
-  words[GW_ANSWER_STATUS] = (uint64_t)status | (1 + 1) << 8;
+  words[GW_ANSWER_STATUS] = (uint64_t)status | (1 + 1) << 8 | (uint64_t)NOW << 16;
   words[GW_ANSWER_DATE] = (uint64_t)(status - NOW);
   words[GW_ANSWER_ENDS] = (uint64_t)ends;
   words[GW_ANSWER_DUE] = (uint64_t)due;

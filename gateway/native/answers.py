@@ -27,6 +27,8 @@ class Answer(NamedTuple):
     revocation_date: int = 0
     reason: int = -1
     round: int = 0
+    this_update: int = 0
+    """Of the response that said so; 0 where none did."""
 
 
 class Answers:
@@ -64,7 +66,8 @@ class Answers:
         if slot[lib.GW_ANSWER_SEAL] != lib.gw_answer_seal(slot):
             # Whoever wrote it was killed half-way: who looks up finds nothing there, either.
             return None
-        reason, status = divmod(slot[lib.GW_ANSWER_STATUS], 256)
+        this_update, said = divmod(slot[lib.GW_ANSWER_STATUS], 1 << 16)
+        reason, status = divmod(said, 256)
         date = slot[lib.GW_ANSWER_DATE]
         return Answer(
             status=AnswerStatus(status),
@@ -73,6 +76,7 @@ class Answers:
             revocation_date=date - _WORD if date >= _WORD // 2 else date,
             reason=reason - 1,
             round=slot[lib.GW_ANSWER_ROUND],
+            this_update=this_update,
         )
 
     def put(self, issuer: IssuerId, serial: int, answer: Answer) -> None:
@@ -80,7 +84,7 @@ class Answers:
         key, bucket = self._bucket(issuer, serial)
         same = (slot for slot in bucket if [slot[0], slot[1]] == key)
         slot = next(same, None) or min(bucket, key=lambda slot: slot[lib.GW_ANSWER_ENDS])
-        status = answer.status | answer.reason + 1 << 8
+        status = answer.status | answer.reason + 1 << 8 | answer.this_update << 16
         words = [*key, status, answer.revocation_date % _WORD, answer.ends, answer.due, answer.round]
         words.append(lib.gw_answer_seal(ffi.new("uint64_t[]", words)))
         for number, word in enumerate(words):

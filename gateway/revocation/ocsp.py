@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.errors import StapleError
 from gateway.names import REASONS
 from gateway.native import FOREVER, Answer, AnswerStatus
 from gateway.schedule import Schedule
@@ -28,6 +29,11 @@ _WITHOUT_NEXT_UPDATE = 300
 _HALF, _SPREAD = 0.5, 0.1
 _CODES = {name: code for code, name in REASONS.items()}
 _HOLD = "certificateHold"
+_STATUSES = {
+    "good": AnswerStatus.GOOD,
+    "unknown": AnswerStatus.UNKNOWN,
+    "revoked": AnswerStatus.REVOKED,
+}
 
 
 def understand(response: VerifiedResponse, before: Answer | None, now: int, chance: float) -> Answer:
@@ -35,20 +41,44 @@ def understand(response: VerifiedResponse, before: Answer | None, now: int, chan
 
     Revoked is for ever, but for certificateHold, which may be taken back (RFC 5280,
     section 5.3.1): who says "good" of it later replays an old response. That a
-    certificate is not known may change any time.
+    certificate is not known may change any time. Otherwise the later thisUpdate counts:
+    an older response that says the same changes nothing, as responders behind one
+    address may differ by a moment.
+
+    Raises:
+        StapleError: the response is older than what is known, and says something else.
     """
     if before is not None and before.status is AnswerStatus.REVOKED and before.ends == FOREVER:
         return before
+    this_update, status = max(0, response.this_update), _STATUSES[response.status]
+    if before is not None and _is_older(this_update, status, before):
+        if status is not before.status:
+            raise StapleError(
+                f"older than what is known: it says {response.status} with a thisUpdate"
+                f" {before.this_update - this_update} s earlier; that stays"
+            )
+        return before._replace(due=_due(before.ends, now, chance))
     ends = response.expires if response.next_update else min(response.expires, now + _WITHOUT_NEXT_UPDATE)
-    due = now + max(1, int((ends - now) * (_HALF - _SPREAD * chance)))
-    if response.status == "good":
-        return Answer(AnswerStatus.GOOD, ends, due)
-    if response.status == "unknown":
-        ends = min(ends, now + _IN_VAIN)
-        return Answer(AnswerStatus.UNKNOWN, ends, ends)
+    due = _due(ends, now, chance)
+    if status is AnswerStatus.UNKNOWN:
+        ends = due = min(ends, now + _IN_VAIN)
+    if status is not AnswerStatus.REVOKED:
+        return Answer(status, ends, due, this_update=this_update)
     if response.reason != _HOLD:
         ends = due = FOREVER
-    return Answer(AnswerStatus.REVOKED, ends, due, response.revoked_at, _CODES.get(response.reason, -1))
+    reason = _CODES.get(response.reason, -1)
+    return Answer(status, ends, due, response.revoked_at, reason, this_update=this_update)
+
+
+def _is_older(this_update: int, status: AnswerStatus, before: Answer) -> bool:
+    """Whether a response says less than is known; of one moment, revoked is the later word."""
+    if before.status is AnswerStatus.REVOKED and status is not AnswerStatus.REVOKED:
+        return this_update <= before.this_update
+    return before.status in (AnswerStatus.GOOD, AnswerStatus.REVOKED) and this_update < before.this_update
+
+
+def _due(ends: int, now: int, chance: float) -> int:
+    return now + max(1, int((ends - now) * (_HALF - _SPREAD * chance)))
 
 
 def in_vain(before: Answer | None, until: int) -> Answer:

@@ -190,6 +190,7 @@ class Responders:
             response = await trio.to_thread.run_sync(
                 self._verify, fetched.body, subject, now, limiter=self._work
             )
+            answer = ocsp.understand(response, before, now, self._chance())
         except FetchError as exc:
             if responder.failed(self._now(), str(exc), self._chance()):
                 self._observer.given_up(responder)
@@ -200,7 +201,7 @@ class Responders:
             return ocsp.in_vain(before, ocsp.in_vain_until(self._now()))
         if response.status == "unknown":
             self._observer.unknown(subject)
-        return ocsp.understand(response, before, now, self._chance())
+        return answer
 
     def _verify(self, data: bytes, subject: Subject, now: int) -> VerifiedResponse:
         response = verify_response(data, subject.certificate, subject.issuer, now=now)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import StapleError
 from gateway.native import FOREVER, Answer, AnswerStatus
 from gateway.revocation.ocsp import Responder, in_vain, understand
 from gateway.stapling.response import CertStatus, VerifiedResponse
@@ -18,10 +19,14 @@ NONE = Answer(AnswerStatus.NONE, NOW + 10, NOW + 10)
 
 
 def response(
-    status: CertStatus, *, next_update: int = NOW + HOUR, reason: str = "unspecified"
+    status: CertStatus,
+    *,
+    next_update: int = NOW + HOUR,
+    reason: str = "unspecified",
+    this_update: int = NOW,
 ) -> VerifiedResponse:
     expires = next_update or NOW + 24 * HOUR
-    return VerifiedResponse(b"", status, NOW, next_update, NOW, expires, NOW - HOUR, reason)
+    return VerifiedResponse(b"", status, this_update, next_update, NOW, expires, NOW - HOUR, reason)
 
 
 def understood(
@@ -30,12 +35,14 @@ def understood(
     before: Answer | None = None,
     next_update: int = NOW + HOUR,
     reason: str = "unspecified",
+    this_update: int = NOW,
 ) -> Answer:
-    return understand(response(status, next_update=next_update, reason=reason), before, NOW, chance=0.0)
+    found = response(status, next_update=next_update, reason=reason, this_update=this_update)
+    return understand(found, before, NOW, chance=0.0)
 
 
 def test_good_lasts_until_next_update_and_is_asked_for_again_at_half_of_that() -> None:
-    assert understood("good") == Answer(AnswerStatus.GOOD, NOW + HOUR, NOW + HOUR // 2)
+    assert understood("good") == Answer(AnswerStatus.GOOD, NOW + HOUR, NOW + HOUR // 2, this_update=NOW)
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 10**6))
@@ -49,7 +56,7 @@ def test_without_next_update_good_lasts_for_five_minutes() -> None:
 
 
 def test_revoked_lasts_for_ever_with_its_date_and_reason() -> None:
-    answer = Answer(AnswerStatus.REVOKED, FOREVER, FOREVER, NOW - HOUR, reason=1)
+    answer = Answer(AnswerStatus.REVOKED, FOREVER, FOREVER, NOW - HOUR, reason=1, this_update=NOW)
     assert understood("revoked", reason="keyCompromise") == answer
 
 
@@ -63,11 +70,48 @@ def test_nothing_takes_revoked_back(later: CertStatus) -> None:
 def test_only_on_hold_may_come_back() -> None:
     held = understood("revoked", reason="certificateHold")
     assert (held.status, held.ends, held.reason) == (AnswerStatus.REVOKED, NOW + HOUR, 6)
-    assert understood("good", before=held).status is AnswerStatus.GOOD
+    assert understood("good", before=held, this_update=NOW + 1).status is AnswerStatus.GOOD
+
+
+HELD = understood("revoked", reason="certificateHold")
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "this_update"),
+    [
+        (HELD, "good", NOW),
+        (HELD, "good", NOW - 1),
+        (HELD, "unknown", NOW),
+        (understood("good"), "revoked", NOW - 1),
+        (understood("good"), "unknown", NOW - 1),
+    ],
+)
+def test_an_older_response_that_says_something_else_is_refused(
+    before: Answer, later: CertStatus, this_update: int
+) -> None:
+    with pytest.raises(StapleError, match=f"older than what is known: it says {later}"):
+        understood(later, before=before, reason="certificateHold", this_update=this_update)
+
+
+@given(st.integers(-HOUR, HOUR), st.integers(-HOUR, HOUR), st.sampled_from(["good", "revoked"]))
+def test_what_is_known_never_goes_back(first: int, second: int, status: CertStatus) -> None:
+    before = understood(status, reason="certificateHold", this_update=NOW + first)
+    after = understood(status, before=before, reason="certificateHold", this_update=NOW + second)
+    assert after.this_update == NOW + max(first, second)
+    assert after.status is before.status
+
+
+def test_of_one_moment_revoked_is_the_later_word() -> None:
+    assert understood("revoked", before=understood("good")).status is AnswerStatus.REVOKED
+
+
+def test_what_was_not_known_takes_any_answer() -> None:
+    unknown = understood("unknown")
+    assert understood("good", before=unknown, this_update=NOW - HOUR).status is AnswerStatus.GOOD
 
 
 def test_unknown_is_asked_about_again_in_a_minute() -> None:
-    assert understood("unknown") == Answer(AnswerStatus.UNKNOWN, NOW + 60, NOW + 60)
+    assert understood("unknown") == Answer(AnswerStatus.UNKNOWN, NOW + 60, NOW + 60, this_update=NOW)
 
 
 def test_a_request_in_vain_leaves_what_is_known_and_puts_the_next_one_off() -> None:
