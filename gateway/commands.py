@@ -126,7 +126,7 @@ def ask(state_dir: Path, command: Command, timeout: float = 30.0) -> Answer:
             f"{path}: expected a running gateway, but nobody is there; nothing is done"
         ) from exc
     except PermissionError as exc:
-        raise GatewayError(f"{path}: only the gateway's own user may ask; nothing is done") from exc
+        raise GatewayError(f"{path}: only the gateway's own user and root may ask; nothing is done") from exc
     except BlockingIOError as exc:
         # A Unix socket does not wait for room in the other one's queue.
         raise GatewayError(f"{path}: too many ask at once; nothing is done") from exc

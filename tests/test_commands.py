@@ -342,7 +342,7 @@ def test_where_the_user_may_not_ask_is_said_in_one_line(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     _directory(tmp_path)
-    with pytest.raises(GatewayError, match="only the gateway's own user may ask; nothing is done"):
+    with pytest.raises(GatewayError, match="only the gateway's own user and root may ask; nothing is done"):
         ask(tmp_path, Status())
 
 
