@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.config import load
 from tests.end_to_end.parts import program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,3 +119,23 @@ def test_the_image_copies_what_there_is_and_starts_what_exists() -> None:
     assert text.count("FROM ") == 2
     assert text.index("USER tls-gateway") > text.rindex("FROM ")
     assert json.loads(re.findall(r"^CMD (.*)$", text, re.MULTILINE)[0])[0] == "serve"
+
+
+def test_what_kubernetes_is_told_fits_together(tmp_path: Path) -> None:
+    parts = [msgspec.yaml.decode(part) for part in (DEPLOY / "kubernetes.yml").read_text().split("\n---\n")]
+    settings, service, pods = parts
+    file = tmp_path / "gateway.toml"
+    file.write_text(settings["data"]["gateway.toml"])
+    loaded = load.load(file)
+    assert [warning.partition(":")[0] for warning in loaded.warnings] == ["admin.bind"]
+    config, pod = loaded.config, pods["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert config.admin.bind is not None
+    assert ports == {"mqtts": config.listeners[0].bind[0].port, "admin": config.admin.bind.port}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == {"mqtts"}
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(config.state_dir), "/etc/tls-gateway/keys", "/etc/tls-gateway/gateway.toml"} == mounted
+    wait = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] >= config.drain_timeout + wait + 10
+    assert f"--uid {pod['securityContext']['runAsUser']} " in (DEPLOY / "Dockerfile").read_text()

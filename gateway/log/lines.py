@@ -25,7 +25,9 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 def renderer(style: Literal["text", "json"], *, priorities: bool) -> Render:
     """What makes text of an event that has `timestamp` and `level`."""
-    render: Render = structlog.processors.JSONRenderer(ensure_ascii=True) if style == "json" else _as_text
+    render: Render = (
+        structlog.processors.JSONRenderer(ensure_ascii=True, default=str) if style == "json" else _as_text
+    )
     return partial(_with_priority, render) if priorities else render
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -15,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import log
-from gateway.config.model import Log
+from gateway.config.model import Address, Log
+from gateway.names import IssuerId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HOSTILE = [
     "two\nlines",
@@ -98,6 +99,13 @@ def test_one_event_of_json_is_one_printable_line_and_says_exactly_the_values(val
     said = json.loads(line)
     assert said.pop("timestamp").endswith("Z")
     assert said == {"event": "event happened", "level": "info", "process": "test", **values}
+
+
+@pytest.mark.parametrize("value", [Address("127.0.0.1", 8883), Path("/var/lib"), IssuerId(b"0\x00", b"k")])
+def test_what_is_no_value_of_json_is_told_as_the_text_has_it(value: object) -> None:
+    said = json.loads(written("json", {"what": value}))["what"]
+    assert said == str(value)
+    assert said in written("text", {"what": value})
 
 
 def test_a_line_of_text_has_time_level_event_and_values_in_their_order() -> None:
