@@ -32,6 +32,7 @@ enum {
   GW_COUNT_TLS12,             /* handshakes completed in TLS 1.2; the others are TLS 1.3 */
   GW_COUNT_HANDSHAKE_MS,      /* milliseconds from accept to the end of completed handshakes, added up */
   GW_COUNT_REFUSED_NO_ANSWER, /* refused: no OCSP responder says that the certificate is good */
+  GW_COUNT_UNLOGGED,          /* lines of the log, and ends that nobody read in time, that were lost */
   GW_COUNT_HANDSHAKE_TIME,    /* GW_TIME_BUCKETS counters: completed in below 1, 2, 4 ... ms, the last in any time */
   GW_TIME_BUCKETS = 15,
   GW_COUNT_TOTAL = GW_COUNT_HANDSHAKE_TIME + GW_TIME_BUCKETS /* number of counters */

@@ -30,9 +30,10 @@ enum {
   GW_COUNT_TLS12,
   GW_COUNT_HANDSHAKE_MS,
   GW_COUNT_REFUSED_NO_ANSWER,
+  GW_COUNT_UNLOGGED,
   GW_COUNT_HANDSHAKE_TIME,
   GW_TIME_BUCKETS = 15,
-  GW_COUNT_TOTAL = 36
+  GW_COUNT_TOTAL = 37
 };
 void gw_count(uint64_t *page, int which, uint64_t delta);
 

@@ -325,6 +325,7 @@ static gw_link *leave_event(gw_relay *relay, gw_link *link) {
     dropped = gw_link_of(relay->events.next);
     gw_list_remove(&dropped->node);
     relay->events_count--;
+    gw_count(relay->counters, GW_COUNT_UNLOGGED, 1);
   }
   (void)pthread_mutex_unlock(&relay->lock);
   return dropped;

@@ -46,6 +46,7 @@ class Counter(IntEnum):
     TLS12 = 19
     HANDSHAKE_MS = 20
     REFUSED_NO_ANSWER = 21
+    UNLOGGED = 22
 
 
 HANDSHAKE_TIMES = tuple(0.001 * 2**i for i in range(14))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from gateway import access_log, bell, native, publish, session, sockets
+from gateway import access_log, bell, log, native, publish, session, sockets
 from gateway.access_log import Over
 from gateway.in_force import InForce
 from gateway.inquiries import Inquiries
@@ -416,6 +416,7 @@ def _limits(listener: Listener, workers: int) -> Limits:
 def run(post: Post) -> None:
     """The worker process from fork to exit."""
     worker = Worker(post)
+    log.count_losses(partial(native.counter(post.counters.pages[post.index]), Counter.UNLOGGED))
     trio.run(worker.run)
 
 

@@ -285,6 +285,7 @@ static void of_too_many_events_the_newest_stay(void) {
     wait_for_live(&on, 0);
   }
   gw_relay_stop(on.relay);
+  CHECK(on.counters[GW_COUNT_UNLOGGED] == MANY - KEPT);
   for (uint64_t i = MANY - KEPT; i < MANY; i++) {
     CHECK(gw_relay_next_event(on.relay, &event) && event.id == i);
     gw_conn_free(event.conn);

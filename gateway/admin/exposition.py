@@ -110,6 +110,7 @@ def _clients(status: Status) -> Iterator[Metric]:
     yield _counter(
         "upstream_failures", "Clients closed because no broker was reached.", totals["upstream_failed"]
     )
+    yield _counter("log_lines_lost", "Lines of the log that workers could not write.", totals["unlogged"])
     yield _counter("lookups", "Serial numbers looked up.", totals["lookups"])
     yield _counters(
         "relayed_bytes",

@@ -20,6 +20,8 @@ from gateway.log.lines import renderer
 from gateway.log.sink import Sink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
     from gateway.config.model import Log
@@ -75,6 +77,12 @@ def write_in_background(process: str) -> None:
         _sink.in_background()
 
 
+def count_losses(count: Callable[[int], None]) -> None:
+    """Have lines that are lost counted, too."""
+    if _sink is not None:
+        _sink.on_loss = count
+
+
 def reopen() -> None:
     """Look at once whether the file is another one by now."""
     if _sink is not None:
@@ -112,6 +120,7 @@ def _report(sink: Sink, floods: Floods) -> None:
             log.warning("log file written again", file=path, elsewhere=outage.lines)
     lost = sink.lost()
     if lost:
+        sink.on_loss(lost)
         log.error("log lines lost", count=lost, reason="they were not written as fast as they came")
 
 

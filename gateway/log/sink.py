@@ -36,6 +36,8 @@ class Sink:
         self.file = file
         self.process = "supervisor"
         """Who writes, where it tells of its own."""
+        self.on_loss: Callable[[int], None] = _ignore
+        """Told how many lines were lost, when it is reported."""
         self._stderr = stderr
         self._report = report
         self._reported = time.monotonic()
@@ -125,3 +127,7 @@ class Sink:
     def _lose(self, lines: int) -> None:
         with self._counting:
             self._lost += lines
+
+
+def _ignore(_lines: int) -> None:
+    """Where nobody counts them."""

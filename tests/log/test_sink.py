@@ -121,9 +121,14 @@ def test_what_went_to_standard_error_meanwhile_is_told_when_the_file_is_back(
     assert capsys.readouterr().err == ""
 
 
-def test_lost_lines_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_lines_are_told_and_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.configure(Log())
     sink: Any = log._sink
     sink._lose(7)
+    counted: list[int] = []
+    log.count_losses(counted.append)
     log.reopen()
+    assert counted == [7]
     assert "error   log lines lost process=supervisor count=7" in capsys.readouterr().err
