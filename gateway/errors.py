@@ -44,7 +44,14 @@ class StapleError(GatewayError):
 
 
 class FetchError(GatewayError):
-    """A URL could not be fetched within its bounds of time, size and redirects."""
+    """A URL could not be fetched within its bounds of time, size and redirects.
+
+    `retry_after`: for how many seconds the server wants to be left alone, as far as it says so.
+    """
+
+    def __init__(self, text: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class TooLargeError(FetchError):

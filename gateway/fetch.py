@@ -20,7 +20,7 @@ import stat
 import urllib.parse
 import urllib.request
 import zlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,6 @@ from gateway.errors import FetchError, RefusedError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
-    from datetime import datetime
 
 MAX_REDIRECTS = 5
 
@@ -245,7 +244,7 @@ async def _bounded(url: str, seconds: float, answer: Awaitable[Answer]) -> Answe
     except trio.TooSlowError:
         raise FetchError(f"{display_url(url)}: no complete answer within {seconds:g} s") from None
     except FetchError as exc:
-        raise type(exc)(_told(url, str(exc))) from exc
+        raise type(exc)(_told(url, str(exc)), retry_after=exc.retry_after) from exc
     except (
         httpcore.NetworkError,
         httpcore.ProtocolError,
@@ -277,9 +276,13 @@ async def _read(response: httpx.Response, max_bytes: int, *, conditional: bool) 
     if response.status_code == httpx.codes.NOT_MODIFIED and conditional:
         return NotModified()
     if response.status_code != httpx.codes.OK:
+        busy = response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
         refused = response.is_client_error or response.status_code == httpx.codes.NOT_IMPLEMENTED
-        kind = RefusedError if refused else FetchError
-        raise kind(f"status {response.status_code} {response.reason_phrase}".rstrip())
+        kind = RefusedError if refused and not busy else FetchError
+        raise kind(
+            f"status {response.status_code} {response.reason_phrase}".rstrip(),
+            retry_after=_retry_after(response.headers) if busy else 0.0,
+        )
     headers = response.headers
     headers.encoding = "latin-1"
     if int(headers.get("Content-Length", "0")) > max_bytes:
@@ -307,6 +310,16 @@ def _max_age(headers: httpx.Headers) -> int | None:
         return None
     age = _AGE.fullmatch(headers.get("Age", ""))
     return max(0, lifetime - (int(age[0]) if age else 0))
+
+
+def _retry_after(headers: httpx.Headers) -> float:
+    """Seconds that the server wants to be left alone, 0 where it says nothing of use (RFC 9110, 10.2.3)."""
+    seconds = _AGE.fullmatch(headers.get("Retry-After", "").strip())
+    if seconds:
+        return float(seconds[0])
+    # By the server's own clock, where it tells the time.
+    then, now = _date(headers, "Retry-After"), _date(headers, "Date") or datetime.now(UTC)
+    return max(0.0, (then - now).total_seconds()) if then else 0.0
 
 
 def _usable(validator: str | None) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import msgspec
 import trio
 
-from gateway.errors import GatewayError
+from gateway.errors import FetchError, GatewayError
 from gateway.fetch import display_url, host_and_port
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LONGEST_BACK_OFF = 300.0
 # However long caches may hand out the same, a source is asked again after this many seconds, so
 # that a revocation is heard of.
 LONGEST_MAX_AGE = 3600.0
+# However long a server wants to be left alone, it is asked again after this many seconds.
+LONGEST_RETRY_AFTER = 3600.0
 # Of the time that is left until nextUpdate: CAs publish the next list before the old one ends.
 _SHARE_OF_TIME_LEFT = 0.9
 # How much chance takes off a delay: sources that were asked together drift apart.
@@ -95,16 +97,25 @@ class Schedule(msgspec.Struct, frozen=True):
         until_half_life = time_left - lifetime / 2
         return until_half_life if until_half_life > 0 else time_left / 2
 
-    def after_failure(self, failures: int, chance: float) -> float:
+    def after_failure(
+        self,
+        failures: int,
+        chance: float,
+        *,
+        retry_after: float = 0.0,
+        patience: float = LONGEST_BACK_OFF,
+    ) -> float:
         """The delay after the `failures`th failure in a row.
 
         Doubles from one second. The spread reaches down to a half, so that
-        gateways which lost the same CA together do not come back together.
+        gateways which lost the same CA together do not come back together. A server
+        that wants to be left alone for longer (`retry_after`) is, for up to `patience`.
         """
         longest = min(self.interval, LONGEST_BACK_OFF)
         # 2 ** 30 seconds are past any limit, 2 ** 3000 past any float.
         back_off = min(longest, 2.0 ** min(failures - 1, 30))
-        return max(FLOOR, back_off * (1 - chance / 2))
+        asked = min(retry_after * (1 + chance * _SPREAD), patience)
+        return max(FLOOR, back_off * (1 - chance / 2), asked)
 
 
 class SourceState(msgspec.Struct):
@@ -294,12 +305,25 @@ class Source:
             )
         return time_left
 
+    def _patience(self) -> float:
+        """Seconds for which a server that asks for it is left alone: not past the end of what is in force."""
+        state = self.state
+        if state.this_update is None:
+            return LONGEST_BACK_OFF
+        if state.next_update is None:
+            return LONGEST_RETRY_AFTER
+        soon = (state.next_update - self._now()) * _SHARE_OF_TIME_LEFT
+        return min(max(soon, LONGEST_BACK_OFF), LONGEST_RETRY_AFTER)
+
     def _failed(self, error: GatewayError) -> float:
         state = self.state
         state.consecutive_failures += 1
         state.failures += 1
         state.last_error = str(error)
-        delay = self._schedule.after_failure(state.consecutive_failures, self._chance())
+        retry_after = error.retry_after if isinstance(error, FetchError) else 0.0
+        delay = self._schedule.after_failure(
+            state.consecutive_failures, self._chance(), retry_after=retry_after, patience=self._patience()
+        )
         state.next_attempt = self._now() + delay
         self._observer.failed(state, error, delay)
         return delay

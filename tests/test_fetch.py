@@ -166,6 +166,7 @@ def test_whatever_stands_in_the_headers_it_is_read_or_passed_over(values: dict[s
         ("501 Not Implemented", True),
         ("500 Oops", False),
         ("503 Service Unavailable", False),
+        ("429 Too Many Requests", False),
         ("204 No Content", False),
     ],
 )

@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import CrlError, GatewayError
+from gateway.errors import CrlError, FetchError, GatewayError
 from gateway.schedule import FLOOR, LONGEST_MAX_AGE, Schedule, Source, SourceState
 from tests.observer import EPOCH, Recorder, wall_clock
 
@@ -152,6 +152,25 @@ def test_back_off_doubles_up_to_five_minutes_or_the_interval(
     interval: float, failures: int, chance: float, expected: float
 ) -> None:
     assert Schedule(interval).after_failure(failures, chance) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "retry_after", "patience", "expected"),
+    [
+        (1, 0.0, 120, HOUR, 120),
+        (1, 0.5, 120, HOUR, 126),
+        (1, 0.0, 86400, HOUR, HOUR),
+        (1, 0.0, 86400, 300, 300),
+        # Never sooner than without.
+        (10, 0.0, 5, HOUR, 300),
+        (1, 0.0, 0, HOUR, 1),
+    ],
+)
+def test_a_server_that_wants_to_be_left_alone_is_within_bounds(
+    failures: int, chance: float, retry_after: float, patience: float, expected: float
+) -> None:
+    delay = Schedule(900).after_failure(failures, chance, retry_after=retry_after, patience=patience)
+    assert delay == pytest.approx(expected)
 
 
 @given(
@@ -384,6 +403,29 @@ async def test_a_refresh_returns_when_the_attempt_failed(autojump_clock: MockClo
         await asked.refresh()
         nursery.cancel_scope.cancel()
     assert asked.state.last_error == "garbage"
+
+
+@pytest.mark.parametrize(
+    ("this_update", "next_update", "delay"),
+    [
+        # Nothing is in force: clients are refused meanwhile.
+        (None, None, 300),
+        (EPOCH, None, HOUR),
+        (EPOCH, EPOCH + 24 * HOUR, HOUR),
+        # It would end before: there is one more attempt.
+        (EPOCH, EPOCH + 1000, 900),
+        (EPOCH, EPOCH + 10, 300),
+    ],
+)
+async def test_a_server_is_left_alone_no_longer_than_what_it_gave_is_good(
+    autojump_clock: MockClock, this_update: int | None, next_update: int | None, delay: float
+) -> None:
+    recorder = Recorder()
+    asked = source(Script(FetchError("busy", retry_after=24 * HOUR)), recorder)
+    asked.state.this_update, asked.state.next_update = this_update, next_update
+    await run_for(1, asked)
+    [event] = recorder.events
+    assert event == ("busy", delay)
 
 
 async def test_a_source_that_hangs_delays_no_other(autojump_clock: MockClock) -> None:

@@ -104,7 +104,9 @@ class Responder(msgspec.Struct):
     consecutive_failures: int = 0
     last_error: str | None = None
     retry_at: float = 0.0
-    """Until then it is not asked at all."""
+    """Until then it is not asked at all, once it is given up."""
+    leave_until: float = 0.0
+    """Until then it is not, because it wants to be left alone."""
     trying: bool = False
 
     @property
@@ -114,6 +116,8 @@ class Responder(msgspec.Struct):
 
     def admit(self, now: float) -> bool:
         """Whether it may be asked now; then `answered` or `failed` has to follow."""
+        if now < self.leave_until:
+            return False
         if not self.broken:
             return True
         if self.trying or now < self.retry_at:
@@ -132,12 +136,17 @@ class Responder(msgspec.Struct):
         self.last_error = error
         self.trying = False
 
-    def failed(self, now: float, error: str, chance: float) -> bool:
-        """It could not be reached, or not in time; whether it is given up with that, for now."""
+    def failed(self, now: float, error: str, chance: float, retry_after: float = 0.0) -> bool:
+        """It could not be reached, or not in time; whether it is given up with that, for now.
+
+        Where it wants to be left alone for `retry_after` seconds it is, for a minute at most:
+        clients are waiting.
+        """
         self.failures += 1
         self.consecutive_failures += 1
         self.last_error = error
         self.trying = False
+        self.leave_until = now + min(retry_after, _BACK_OFF.interval)
         self.retry_at = now + _BACK_OFF.after_failure(
             max(1, self.consecutive_failures - _FAILURES + 1), chance
         )
@@ -145,7 +154,7 @@ class Responder(msgspec.Struct):
 
     def worth_asking_at(self, now: float) -> int:
         """When there is a point in asking again, after a failure or without asking."""
-        return int(max(self.retry_at, now)) + 1
+        return int(max(self.retry_at, self.leave_until, now)) + 1
 
 
 def in_vain_until(now: float) -> int:

@@ -192,7 +192,7 @@ class Responders:
             )
             answer = ocsp.understand(response, before, now, self._chance())
         except FetchError as exc:
-            if responder.failed(self._now(), str(exc), self._chance()):
+            if responder.failed(self._now(), str(exc), self._chance(), exc.retry_after):
                 self._observer.given_up(responder)
             return ocsp.in_vain(before, responder.worth_asking_at(self._now()))
         except GatewayError as exc:

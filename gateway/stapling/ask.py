@@ -91,7 +91,8 @@ class Asker:
             return None
         except FetchError as exc:
             # Nobody knows the responder by the URL with the request in it.
-            raise type(exc)(str(exc).replace(display_url(shared), display_url(url))) from exc
+            text = str(exc).replace(display_url(shared), display_url(url))
+            raise type(exc)(text, retry_after=exc.retry_after) from exc
         # Without a condition in the request there is nothing but a whole answer.
         assert isinstance(answer, Fetched)
         # Some say in a page of HTML, or as malformedRequest, that they take no GET.

@@ -150,6 +150,14 @@ class TestTheBreaker:
         responder.answered()
         assert [responder.admit(later), responder.admit(later)] == [True, True]
 
+    def test_one_that_wants_to_be_left_alone_is_for_a_minute_at_most(self) -> None:
+        responder = Responder(URL)
+        responder.failed(NOW, "busy", 0.0, retry_after=7)
+        assert [responder.admit(NOW + 6), responder.admit(NOW + 7)] == [False, True]
+        responder.failed(NOW, "busy", 0.0, retry_after=HOUR)
+        assert responder.worth_asking_at(NOW) == NOW + 61
+        assert [responder.admit(NOW + 59), responder.admit(NOW + 60)] == [False, True]
+
     def test_a_useless_answer_lets_the_next_one_try(self) -> None:
         responder = Responder(URL)
         for _ in range(5):

@@ -72,6 +72,13 @@ async def test_what_does_not_fit_into_a_url_is_posted() -> None:
     assert await ask_once(Asker(web), url=f"{URL}/{'x' * 240}") == POSTED
 
 
+async def test_a_responder_that_is_busy_is_not_asked_another_way() -> None:
+    web = Web(get=FetchError("status 429", retry_after=9))
+    with pytest.raises(FetchError, match="status 429") as caught:
+        await ask_once(Asker(web))
+    assert caught.value.retry_after == 9
+
+
 @pytest.mark.parametrize("answer", [RefusedError("status 405"), b"<html>", b"", MALFORMED])
 async def test_who_takes_no_get_is_posted_to_from_then_on(answer: bytes | FetchError) -> None:
     web = Web(get=answer)
