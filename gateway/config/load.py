@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from gateway.config import emqx, values
-from gateway.config.model import Address, Config, Duration, Size
+from gateway.config.model import Address, Config, Duration, Listener, Size
 from gateway.config.rules import RuleError, refuse_violations, remarks
 from gateway.config.values import did_you_mean, one_line, show
 from gateway.errors import ConfigError
@@ -128,8 +128,17 @@ def _refuse_unknown(kind: Any, value: object, path: str = "") -> None:
         hints = _hints(kind)
         for key, inner in value.items():
             if key not in hints:
-                raise RuleError(_join(path, one_line(key)), f"unknown key{did_you_mean(key, hints)}")
+                raise RuleError(_join(path, one_line(key)), f"unknown key{_meant(key, hints, path)}")
             _refuse_unknown(hints[key], inner, _join(path, key))
+
+
+def _meant(key: str, hints: dict[str, Any], path: str) -> str:
+    """What may have been: in TOML a key belongs to the table above it, wherever it was meant to be."""
+    if path and key in _hints(Config):
+        return " here: it belongs above the first table"
+    if not path and key in _hints(Listener):
+        return " here: it belongs below [[listeners]]"
+    return did_you_mean(key, hints)
 
 
 def _convert(mapping: dict[str, object], resolve: Callable[[str], Path]) -> Config:

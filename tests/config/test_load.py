@@ -147,6 +147,14 @@ CASES = [
     # keys
     (changed(ROOT, "worker = 2"), 'worker: unknown key (did you mean "workers"?)'),
     (changed(ROOT, "colour = 2"), "colour: unknown key"),
+    (
+        changed(ROOT, 'proxy_protocol = "v1"'),
+        "proxy_protocol: unknown key here: it belongs below [[listeners]]",
+    ),
+    (
+        changed(BIND, f'{BIND}\nconnect_timeout = "2s"'),
+        "listeners[0].connect_timeout: unknown key here: it belongs above the first table",
+    ),
     (changed(ROOT, '"a\\nb` - at `$.c" = 2'), "a\\nb` - at `$.c: unknown key"),
     (
         changed(BIND, 'binds = ["0.0.0.0:8883"]'),
