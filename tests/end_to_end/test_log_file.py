@@ -6,9 +6,11 @@ import os
 import pwd
 import re
 import signal
+import socket
 import stat
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import pytest
 
 from tests.end_to_end.clients import Echo, client
 from tests.end_to_end.gateways import configure
-from tests.end_to_end.parts import Gateway, OpensslCa, Web, program, run, until
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, program, run, until
 from tests.test_layers import ROOT
 
 if TYPE_CHECKING:
@@ -193,3 +195,57 @@ def test_check_and_serve_say_that_the_file_cannot_be_opened(
         done = run(sys.executable, "-m", "gateway", command, "--config", config, check=False)
         assert done.returncode == 1
         assert f"{config}: log.file: expected a file in a directory that exists" in done.stderr
+
+
+def test_a_storm_of_strangers_costs_a_few_lines_and_none_is_forgotten(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    config.write_text(config.read_text() + '\n[log]\nlevel = "debug"\naccess = true\nflood_limit = 2\n')
+    storm = 100
+    with Gateway(config, port) as gateway:
+        for _ in range(storm):
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while stranger.recv(1000):
+                    pass
+        with client(port, ca):
+            pass
+        gateway.wait_for("connection over", "CN=device")
+    for event in ("handshake failed", "connection over"):
+        written = gateway.lines(f" {event} process=worker", "end=handshake_failed" if "over" in event else "")
+        left_out = [
+            int(line.rpartition("count=")[2])
+            for line in gateway.lines("similar events left out", f'of="{event}"', "listener=front")
+        ]
+        assert len(written) + sum(left_out) == storm
+        assert sum(left_out) > 0
+
+
+def test_those_who_are_there_at_the_end_have_their_line_in_the_access_log(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port, drain="0s")
+    config.write_text(config.read_text() + "\n[log]\naccess = true\n")
+    gateway = Gateway(config, port)
+    with ExitStack() as held:
+        with gateway:
+            for _ in range(20):
+                held.enter_context(client(port, ca))
+        ends = gateway.lines("connection over", "CN=device", "end=stopped", "bytes_in=4 bytes_out=4")
+        assert len(ends) == 20
+
+
+def test_a_reload_takes_another_log_file_and_those_who_drain_keep_theirs(
+    place: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    gateway = filed(place, ca, web, echo)
+    before = gateway.file
+    with gateway, client(gateway.port, ca) as connection:
+        gateway.config.write_text(gateway.config.read_text().replace("gateway.log", "other.log"))
+        gateway.file = before.with_name("other.log")
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for(" reloaded ")
+        connection.unwrap()
+        until(lambda: "connection ended" in before.read_text(), "the line of a worker that drains")
+        until(lambda: logged_by_all(gateway, ca), "lines of all processes in the other file")
