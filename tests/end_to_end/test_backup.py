@@ -1,4 +1,4 @@
-"""The backup of docs/operations.md, made by its own commands while the gateway runs, is enough to start from."""
+"""The backup of docs/operations.md, made by its own commands while the gateway runs, is enough to start."""
 
 from __future__ import annotations
 
