@@ -93,8 +93,9 @@ def _be(child: Child, parent: int, mask: Iterable[int], identity: Identity | Non
         get_logger(process=child.name).error("crashed", exception=traceback.format_exc())
     finally:
         with suppress(OSError, ValueError):
-            log.close()
-            sys.stderr.flush()
+            if log.close():
+                # Else a thread has it locked, and waits.
+                sys.stderr.flush()
         os._exit(code)
 
 

@@ -89,10 +89,9 @@ def reopen() -> None:
         _sink.report()
 
 
-def close() -> None:
-    """Write what waits; at the end of a process."""
-    if _sink is not None:
-        _sink.close(_PATIENCE)
+def close() -> bool:
+    """Write what waits, at the end of a process; whether that is done, or else nobody takes it."""
+    return _sink is None or _sink.close(_PATIENCE)
 
 
 def _stemming(floods: Floods) -> Processor:

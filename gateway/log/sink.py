@@ -25,6 +25,8 @@ INTERVAL = 1.0
 _PAUSE = 0.02
 MOST_WAITING = 10_000
 """Lines that may wait to be written: some 5 MB."""
+# Milliseconds that the supervisor waits for whoever reads standard error, with each line.
+_READERS_PATIENCE = 100
 # Of a pipe, what is written at once without being mixed with what others write (pipe(7)).
 _AT_ONCE = select.PIPE_BUF
 
@@ -78,13 +80,14 @@ class Sink:
         self._writer = threading.Thread(target=self._work, name="gw-log", daemon=True)
         self._writer.start()
 
-    def close(self, patience: float) -> None:
-        """Write what waits, for so many seconds at most."""
-        if self._writer is not None:
-            self._waiting.put(None)
-            self._writer.join(patience)
-        else:
+    def close(self, patience: float) -> bool:
+        """Write what waits, for so many seconds at most; whether that is done."""
+        if self._writer is None:
             self.report()
+            return True
+        self._waiting.put(None)
+        self._writer.join(patience)
+        return not self._writer.is_alive()
 
     def _work(self) -> None:
         ended = False
@@ -118,11 +121,23 @@ class Sink:
         if self.file is not None and self.file.write(lines.encode(errors="backslashreplace")):
             return
         try:
+            if self._writer is None and not self._has_room():
+                raise BlockingIOError
             self._stderr.write(lines)
             self._stderr.flush()
         except (OSError, ValueError):
             # Nobody is left who could be told; the count is, if anybody comes back.
             self._lose(lines.count("\n"))
+
+    def _has_room(self) -> bool:
+        """Whether a line can be written without a wait for whoever reads standard error."""
+        try:
+            number = self._stderr.fileno()
+        except (OSError, ValueError):
+            return True  # it is no file at all
+        poll = select.poll()
+        poll.register(number, select.POLLOUT)
+        return bool(poll.poll(_READERS_PATIENCE))
 
     def _lose(self, lines: int) -> None:
         with self._counting:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import select
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ import pytest
 
 from tests.end_to_end.clients import Echo, client
 from tests.end_to_end.gateways import configure
-from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, program, run, until
+from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, accepts, program, run, until
 from tests.test_layers import ROOT
 
 if TYPE_CHECKING:
@@ -249,3 +251,31 @@ def test_a_reload_takes_another_log_file_and_those_who_drain_keep_theirs(
         connection.unwrap()
         until(lambda: "connection ended" in before.read_text(), "the line of a worker that drains")
         until(lambda: logged_by_all(gateway, ca), "lines of all processes in the other file")
+
+
+def test_a_log_that_nobody_reads_keeps_no_client_and_no_end_waiting(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    config, port = configure(tmp_path, ca, web, echo.port)
+    config.write_text(config.read_text() + '\n[log]\nlevel = "debug"\naccess = true\n')
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * select.PIPE_BUF)
+    os.set_blocking(writing, True)
+    gateway = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--config", config], stderr=writing, start_new_session=True
+    )
+    try:
+        until(lambda: accepts(port), "the gateway to listen")
+        for _ in range(10):
+            with client(port, ca):
+                pass
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(TIMEOUT) == 0
+    finally:
+        gateway.kill()
+        gateway.wait()
+        os.close(reading)
+        os.close(writing)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import select
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,3 +135,21 @@ def test_lost_lines_are_told_and_counted(
     log.reopen()
     assert counted == [7]
     assert "error   log lines lost process=supervisor count=7" in capsys.readouterr().err
+
+
+def test_a_pipe_that_nobody_reads_stops_neither_the_supervisor_nor_the_end_of_a_child() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as pipe:
+        os.set_blocking(writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * select.PIPE_BUF)
+        os.set_blocking(writing, True)
+        sink = Sink(None, pipe, nothing)
+        sink.write("line\n")
+        assert sink.lost() == 1
+        sink.in_background()
+        sink.write("line\n")
+        assert not sink.close(0.01)
+        os.read(reading, 2 * select.PIPE_BUF)
+        assert sink.close(30)
