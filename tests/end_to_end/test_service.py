@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
 from tests.end_to_end.gateways import configure, workers_of
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, until
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Manager:
@@ -113,3 +113,37 @@ def test_a_socket_that_no_listener_asks_for_is_told_of_and_is_no_childs(
         for pid in gateway.children().values():
             opened = {each.readlink() for each in (Path("/proc") / str(pid) / "fd").iterdir()}
             assert Path(f"socket:[{inode}]") not in opened
+
+
+# PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, then the program; 3: the kernel cannot, it is older than 6.3.
+_NEVER_WRITABLE_AND_EXECUTABLE = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) and sys.exit(3)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class LockedIn(Gateway):
+    """The gateway as the unit's MemoryDenyWriteExecute has it."""
+
+    def __init__(self, config: Path, port: int) -> None:
+        super().__init__(config, port)
+        self._command = [sys.executable, "-c", _NEVER_WRITABLE_AND_EXECUTABLE, *self._command]
+
+
+def test_it_needs_no_memory_that_is_writable_and_executable(
+    tmp_path: Path, ca: OpensslCa, web: Web, echo: Echo
+) -> None:
+    probe = [sys.executable, "-c", _NEVER_WRITABLE_AND_EXECUTABLE, "/bin/true"]
+    if subprocess.run(probe, check=False, timeout=TIMEOUT).returncode == 3:
+        pytest.skip("the kernel is older than 6.3")
+    listener = 'balance = "client"\nhealth_check = { enabled = true }'
+    config, port = configure(tmp_path, ca, web, echo.port, listener=listener)
+    with LockedIn(config, port) as gateway, client(port, ca) as held:
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for(" reloaded ")
+        assert echoes(held)
+        ca.revoke("device")
+        ca.publish()
+        assert held.recv(1) == b""
+        assert gateway.lines("crashed") == []
