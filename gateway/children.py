@@ -122,4 +122,8 @@ def ended() -> Iterator[tuple[int, int]]:
 def describe(status: int) -> str:
     """How a process ended, for people."""
     code = os.waitstatus_to_exitcode(status)
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    # Not every signal has a name: most real-time signals are numbers alone.
+    names = {number.value: number.name for number in signal.Signals}
+    return f"killed by {names.get(-code, f'signal {-code}')}"
