@@ -1,4 +1,4 @@
-"""The supervisor: binds the sockets, makes the contexts, forks, restarts what dies, reloads, drains.
+"""The supervisor: makes the contexts, forks, restarts what dies, reloads, drains.
 
 There is no trio and no thread in it, so that it can fork at any time. Its
 children inherit sockets and contexts; a worker that is replaced loses neither a
@@ -17,19 +17,16 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from gateway import bell, children, control, log, native, publish, worker
-from gateway.bell import Bell
+from gateway import bell, children, log, publish
 from gateway.children import KILL_AFTER, Child
 from gateway.errors import ConfigError, UnsupportedOpenSSLError
-from gateway.generations import Generation, Generations, counters_after
+from gateway.generations import Generation, Generations
 from gateway.log import get_logger
 from gateway.metrics import Counter
-from gateway.privileges import identity
+from gateway.premises import Premises
 from gateway.reading import Watch, check_change
-from gateway.revocation.policy import asks_responders
-from gateway.run_directory import RunDirectory
-from gateway.service import Service, inherited
-from gateway.sockets import AdminSockets, Sockets, raise_descriptor_limit
+from gateway.service import Service
+from gateway.sockets import raise_descriptor_limit
 from gateway.tls import openssl
 from gateway.tls.context import make_contexts
 
@@ -37,16 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from gateway.config.model import Config
     from gateway.reading import Reading
-    from gateway.tls.context import ServerContext
 
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, *bell.SIGNALS}
-# A long list is compiled beside handshakes, which must not notice; with all processors
-# busy control still gets a tenth of one, and a million entries take some two seconds.
-_CONTROL_NICENESS = 10
-# Certificates that can be remembered to be good: a quarter of a GiB for a million.
-_MOST_ANSWERS = 1_000_000
 
 
 class Supervisor:
@@ -69,85 +59,13 @@ class Supervisor:
         self._resources = ExitStack()
         # First: what a bad certificate stops shall not have made a directory or bound a port.
         servers = make_contexts(reading.config.listeners, reading.materials)
-        self._identity = identity(reading.config.user, reading.config.group)
-        self._run_directory = RunDirectory(reading.config.state_dir, self._resources)
+        self._premises = Premises(reading.config, read, self._resources)
         self._service = Service()
         self._ready = False
-        self._sockets = Sockets(inherited())
-        self._resources.callback(self._sockets.keep)
-        self._admin = AdminSockets(self._identity)
-        self._resources.callback(self._admin.keep)
-        self._control_socket, self._command_socket = self._run_directory.bind()
-        self._answers: native.Answers | None = None
-        """Of OCSP responders: made once, so that a reload forgets none."""
-        self._bell = Bell()
-        self._resources.callback(self._bell.close)
-        self._made = 0
-        self._generations = Generations(self._generation(reading, servers, None))
-        if self._identity is not None:
-            self._run_directory.give(self._identity)
-        self._control = Child("control", lambda: self._be_control(self._generations.current))
+        self._generations = Generations(self._premises.furnish(reading, servers, None))
+        self._premises.give()
+        self._control = Child("control", lambda: self._premises.be_control(self._generations.current))
         self._watch = Watch(self._files())
-
-    def _generation(
-        self, reading: Reading, servers: Sequence[ServerContext], before: Generation | None
-    ) -> Generation:
-        """Bind what `reading` needs that is not bound yet. Raises ConfigError, and nothing has changed."""
-        config = reading.config
-        workers = _worker_count(config)
-        bound = self._sockets.bind(config, workers, listen=before is None)
-        try:
-            admin = self._admin.bind(config)
-        except ConfigError:
-            self._sockets.drop(bound)
-            raise
-        for listener, address in self._sockets.names(config):
-            self._log.info("listening", listener=listener, address=address)
-        for address in self._sockets.unused():
-            self._log.warning("socket not used", address=address, consequence="its clients wait in vain")
-        self._answers = self._answers or _answers(config)
-        counters = counters_after(before, config, workers)
-        self._made += 1
-        made = Generation(self._made, reading, servers, workers, counters, admin, bound=bound)
-        made.children = [
-            Child(f"worker-{index}", lambda index=index: self._be_worker(made, index), worker=index)  # type: ignore[misc]  # mypy cannot infer a lambda's default argument
-            for index in range(workers)
-        ]
-        return made
-
-    def _be_control(self, generation: Generation) -> None:
-        os.nice(_CONTROL_NICENESS)
-        self._sockets.close_others([])
-        self._admin.keep(generation.config)
-        config, materials, _ = generation.reading
-        control.run(
-            control.Post(
-                config, materials, self._control_socket, generation.counters, self._command_socket,
-                generation.admin, self._read, self._bell, self._answers, generation.number,
-            )
-        )  # fmt: skip
-
-    def _be_worker(self, generation: Generation, index: int) -> None:
-        self._control_socket.close()
-        self._command_socket.close()
-        self._admin.keep()
-        own = self._sockets.of(generation.config, index, generation.workers)
-        self._sockets.close_others(own)
-        worker.run(
-            worker.Post(
-                index=index,
-                workers=generation.workers,
-                config=generation.config,
-                run_directory=self._run_directory.path,
-                servers=generation.servers,
-                sockets=own,
-                counters=generation.counters,
-                upstream_tls=[material.upstream_tls for material in generation.reading.materials],
-                bell=self._bell,
-                answers=self._answers,
-                generation=generation.number,
-            )
-        )
 
     def _children(self) -> Iterator[Child]:
         """All of them; control first, since what workers need is started by it."""
@@ -170,7 +88,7 @@ class Supervisor:
             while True:
                 self._start_due()
                 received = signal.sigtimedwait(_SIGNALS, self._patience())
-                rung = self._bell.answer()
+                rung = self._premises.bell.answer()
                 if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                     return self._stop(signal.Signals(received.si_signo))
                 if bell.DRAIN in rung:
@@ -209,13 +127,13 @@ class Supervisor:
                 reading.materials,
                 like=(before.config.listeners, before.reading.materials, before.servers),
             )
-            after = self._generation(reading, servers, before)
+            after = self._premises.furnish(reading, servers, before)
         except (ConfigError, UnsupportedOpenSSLError, OSError) as exc:
             self._log.error("reload refused", error=str(exc), consequence="the configuration in force stays")
             if self._generations.next is None:
                 self._service.ready("the last reload was refused, see the log")
             return
-        log.configure(reading.config.log, self._identity)
+        log.configure(reading.config.log, self._premises.identity)
         for warning in reading.warnings:
             self._log.warning("configuration", warning=warning)
         self._log.info("reloading", generation=after.number, workers=after.workers)
@@ -225,7 +143,7 @@ class Supervisor:
 
     def _replace_control(self, generation: Generation) -> None:
         """Another control process, of `generation`, when the one that runs has ended."""
-        self._control.body = lambda: self._be_control(generation)
+        self._control.body = lambda: self._premises.be_control(generation)
         if not self._control.pid:
             self._start_next()
         elif not self._control.dismissed:
@@ -241,7 +159,7 @@ class Supervisor:
 
     def _take_over(self) -> None:
         if self._generations.take_over() is not None:
-            self._keep_bound()
+            self._premises.keep(self._generations.in_force())
         before = self._generations.handed_over()
         if before is None:
             return
@@ -259,9 +177,9 @@ class Supervisor:
         if undone is None:
             return
         current = self._generations.current
-        log.configure(current.config.log, self._identity)
-        self._sockets.drop(undone.bound)
-        self._keep_bound()
+        log.configure(current.config.log, self._premises.identity)
+        self._premises.take_back(undone)
+        self._premises.keep(self._generations.in_force())
         self._replace_control(current)
         self._log.error(
             "reload undone",
@@ -285,7 +203,7 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children():
             if not child.pid and child.due <= now:
-                child.fork(self._mask, self._identity)
+                child.fork(self._mask, self._premises.identity)
 
     @property
     def _watches(self) -> bool:
@@ -328,7 +246,7 @@ class Supervisor:
         self._service.extend(drain + 2 * KILL_AFTER)
         self._log.info("stopping", signal=received.name, drain_timeout=f"{drain:g}s")
         # Else clients would queue for a door that nobody opens any more.
-        self._sockets.keep()
+        self._premises.shut()
         workers = list(self._generations.workers())
         children.send(workers, publish.STOP)
         self._wait_for(workers, drain + KILL_AFTER)
@@ -351,20 +269,3 @@ class Supervisor:
                         child.pid = 0
                 return
             self._reap()
-
-    def _keep_bound(self) -> None:
-        """Close what neither the configuration in force nor the next one, if any, names."""
-        configs = [generation.config for generation in self._generations.in_force()]
-        self._sockets.keep(*configs)
-        self._admin.keep(*configs)
-
-
-def _answers(config: Config) -> native.Answers | None:
-    """Room for what OCSP responders say of all clients, where any are asked; it is there once it is used."""
-    asking = [listener for listener in config.listeners if asks_responders(listener)]
-    room = sum(listener.max_connections for listener in asking)
-    return native.Answers(min(room, _MOST_ANSWERS)) if asking else None
-
-
-def _worker_count(config: Config) -> int:
-    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers

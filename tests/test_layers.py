@@ -19,6 +19,7 @@ LAYERS = [
     {"demo"},
     {"inspection", "offline"},
     {"supervisor"},
+    {"premises"},
     {"worker", "control"},
     {"admin"},
     {"operations", "journal", "broadcast"},
@@ -91,7 +92,7 @@ def test_only_tls_openssl_touches_cryptographys_private_binding(path: Path) -> N
     assert not users or path.relative_to(PACKAGE) == Path("tls/openssl.py")
 
 
-@pytest.mark.parametrize("name", ["supervisor", "generations", "children"])
+@pytest.mark.parametrize("name", ["supervisor", "premises", "generations", "children"])
 def test_the_supervisor_can_fork_at_any_time(name: str) -> None:
     assert not {"trio", "threading"} & imports(PACKAGE / f"{name}.py")
 

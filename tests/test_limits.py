@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway import commands, control, generations, operations, supervisor, worker
+from gateway import commands, control, generations, operations, premises, worker
 from gateway.admin import http
 from gateway.config import serials
 from tests.test_layers import ROOT
@@ -18,7 +18,7 @@ BOUNDS = [
     (control._MAX_CAS, "1000", "learnt CAs"),
     (operations._MOST_BY_HAND, "10,000", "certificates revoked by hand"),
     (serials.MOST, "100,000", "by a file of `revoked_serials`"),
-    (supervisor._MOST_ANSWERS, "million", "certificates whose OCSP answers are kept"),
+    (premises._MOST_ANSWERS, "million", "certificates whose OCSP answers are kept"),
     (http.MOST_AT_ONCE, "32", "connections to the admin interface"),
     (commands._MOST_AT_ONCE, "32", "commands answered at a time"),
     (commands._MOST_WAITING, "128", "commands answered at a time, and waiting to be"),
