@@ -174,6 +174,9 @@ def configs(draw: st.DrawFn) -> Config:
         log=Log(
             level=draw(st.sampled_from(["debug", "info", "warning", "error"])),
             format=draw(st.sampled_from(["text", "json"])),
+            file=draw(PATHS),
+            access=draw(st.booleans()),
+            flood_limit=draw(st.integers(0, 2**31 - 1)),
         ),
     )
 

@@ -256,6 +256,11 @@ CASES = [
         )
         for value in ("0s", "500ms", "8d")
     ),
+    (
+        changed(ROOT, f"{ROOT}\nlog.flood_limit = -1"),
+        "log.flood_limit: expected a whole number of 0 or more, got -1",
+    ),
+    (changed(ROOT, f"{ROOT}\nlog.file = 5"), "log.file: expected the path of a file, got 5"),
     (changed(ROOT, "workers = 0"), 'workers: expected a whole number from 1 to 1024 or "auto", got 0'),
     (changed(ROOT, "workers = -1"), 'workers: expected a whole number from 1 to 1024 or "auto", got -1'),
     (changed(ROOT, 'workers = "2"'), 'workers: expected a whole number from 1 to 1024 or "auto", got "2"'),
