@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
@@ -230,5 +231,6 @@ def _escape(character: str) -> str:
 
 
 def _bounded(pieces: Iterable[str]) -> str:
-    text = "".join(pieces)
+    # No piece is empty: what is cut off is not looked at, however much it is.
+    text = "".join(islice(pieces, _LONGEST + 1))
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

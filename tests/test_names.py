@@ -8,6 +8,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import names
 from gateway.names import (
     canonical_name,
     fingerprint,
@@ -205,3 +206,8 @@ class TestOneName:
     @settings(deadline=None)
     def test_any_bytes_have_a_canonical_form(self, data: bytes) -> None:
         assert hash(canonical_name(data)) == hash(canonical_name(data))
+
+
+def test_of_a_name_that_is_too_long_no_more_is_looked_at_than_is_shown() -> None:
+    endless = iter(lambda: "x", None)
+    assert names._bounded(endless) == "x" * 512 + "..."
