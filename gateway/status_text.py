@@ -49,16 +49,16 @@ def lines(status: Status) -> list[str]:
 def _clients(status: Status) -> Iterator[str]:
     totals = status.totals
     live, begun = totals["live"], totals["handshaking"]
-    yield f"clients: {live} live, {begun} in handshake, {totals['accepted']} accepted"
+    yield f"clients: {live:,} live, {begun:,} in handshake, {totals['accepted']:,} accepted"
     yield (
-        f"handshakes: {totals['handshakes']}, {totals['resumed']} of them resumed; "
-        f"{totals['failed']} failed, {totals['timed_out']} timed out"
+        f"handshakes: {totals['handshakes']:,}, {totals['resumed']:,} of them resumed; "
+        f"{totals['failed']:,} failed, {totals['timed_out']:,} timed out"
     )
     refused = {words: totals[f"refused_{name}"] for name, words in _REFUSED.items()}
-    why = "".join(f", {count} {words}" for words, count in refused.items() if count)
-    yield f"refused: {sum(refused.values())}{why}; {totals['disconnected']} cut off while connected"
+    why = "".join(f", {count:,} {words}" for words, count in refused.items() if count)
+    yield f"refused: {sum(refused.values()):,}{why}; {totals['disconnected']:,} cut off while connected"
     by_hand, configured = status.local_revocations, status.configured_revocations
-    yield f"revoked by hand: {by_hand}; by the configuration: {configured}"
+    yield f"revoked by hand: {by_hand:,}; by the configuration: {configured:,}"
     if status.worker_restarts or status.control_restarts:
         yield f"restarted: workers {status.worker_restarts}, control {status.control_restarts} times"
 
@@ -87,7 +87,7 @@ def _bar(share: float) -> str:
 
 
 def _listener(listener: ListenerStatus) -> tuple[str, ...]:
-    live = f"{listener.connections} of {listener.max_connections} connections"
+    live = f"{listener.connections:,} of {listener.max_connections:,} connections"
     checked = [each for each in listener.brokers if each.up is not None]
     brokers = ", ".join(f"{each.address} {'up' if each.up else 'DOWN'}" for each in checked)
     return (
@@ -110,7 +110,7 @@ def _source(source: SourceStatus, now: float) -> tuple[str, ...]:
     what += ["learnt from a certificate"] if source.learnt else []
     what += ["the certificate is REVOKED"] if source.revoked else []
     what += [f"number {source.number}"] if source.number is not None else []
-    what += [f"{source.entries} entries"] if source.entries is not None else []
+    what += [f"{source.entries:,} entries"] if source.entries is not None else []
     what += [f"until {moment(end)}"] if end is not None else []
     error = source.last_error
     return (
@@ -126,7 +126,7 @@ def _responder(responder: ResponderStatus) -> tuple[str, ...]:
     error = responder.last_error
     return (
         responder.url,
-        f"{responder.answers} answers, {responder.failures} failures{given_up}",
+        f"{responder.answers:,} answers, {responder.failures:,} failures{given_up}",
         *([f"the last error: {error}"] if error is not None else []),
     )
 

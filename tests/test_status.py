@@ -215,7 +215,7 @@ def test_the_text_says_what_an_operator_asks_first() -> None:
     refusal = Refusal(NOW - 61, "client refused", "external", "192.0.2.1:7", "no_list", "CN=x", "CN=CA", "0B")
     text = told(a_status(refusals=(refusal,)))
     assert "ready, 2 workers, control up 1d 1h" in text
-    assert "LISTENERS external 0.0.0.0:8883 [....................] 5 of 100000 connections" in text
+    assert "LISTENERS external 0.0.0.0:8883 [....................] 5 of 100,000 connections" in text
     assert "connections brokers: 127.0.0.1:1883 up" in text
     assert "LISTS http://crl.example/ca.crl [#######.............] in force, 1h old, 2h left number 7" in text
     assert "STAPLES http://ocsp.example/ [#######.............] in force" in text
