@@ -11,7 +11,7 @@ from gateway.metrics import Counter
 ffi: Any = _native.ffi
 lib: Any = _native.lib
 
-if any(getattr(lib, f"GW_COUNT_{counter.name}") != counter for counter in Counter):
+if any(getattr(lib, f"GW_COUNT_{counter.name}", None) != counter for counter in Counter):
     raise ImportError("gateway.metrics.Counter and csrc/counters.h disagree: build the extension again")
 
 
