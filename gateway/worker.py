@@ -16,13 +16,12 @@ from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from gateway import access_log, bell, log, native, publish, session, sockets
 from gateway.access_log import Over
+from gateway.correspondence import Correspondence
 from gateway.in_force import InForce
-from gateway.inquiries import Inquiries
 from gateway.log import get_logger
 from gateway.metrics import Counter, gauge_index
 from gateway.native import Due, End, Front, Limits, Obstacle, Relay, World
@@ -58,7 +57,6 @@ _MAX_HANDSHAKES = 4096
 _AT_ONCE = 64
 # Seconds in which ends gather for the access log: to wake up for each would cost more than its line.
 _COLLECT = 0.01
-_RECONNECT_PAUSE = 0.2
 # How often the answers about clients that are connected are looked at, and how long it may take to renew one.
 _LOOK_AGAIN = 30.0
 _RENEWAL = 60.0
@@ -107,13 +105,10 @@ class Worker:
         self._relay = Relay(world, connect_timeout=post.config.connect_timeout, quiet=quiet)
         self._in_force = InForce(world, self._relay.recheck, self._log, post.generation)
         self._open_doors: set[int] = set()
-        self._outgoing, self._unsent = trio.open_memory_channel[publish.ToControl](_MAX_HANDSHAKES)
-        self._inquiries = Inquiries(self._send)
+        self._control = Correspondence(post.run_directory, self._log)
         self._renewals = 0
         """Questions about clients that are connected."""
-        self._applied = 0
-        """Of the updates of this connection, how many are in force."""
-        self._sightings = Sightings(self._send, self._in_force.own_cas)
+        self._sightings = Sightings(self._control.send, self._in_force.own_cas)
         self._refusals = Refusals()
         self._stopping = False
         self._doors = [self._open_door(number, world) for number in range(len(post.config.listeners))]
@@ -165,7 +160,7 @@ class Worker:
             uncovered=self._sightings.learn if policy.follows(listener.revocation) else _ignore,
             clear=self._sightings.glance,
             tables_changed=self._in_force.wait_for_change,
-            ask=partial(self._inquiries.ask, listener.name),
+            ask=partial(self._control.inquiries.ask, listener.name),
             over=partial(access_log.write, self._log.bind(listener=listener.name))
             if self._writes_access
             else access_log.ignore,
@@ -182,9 +177,9 @@ class Worker:
             # The outer one: whom the relay tells of may come until it has been stopped.
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._follow_control)
+                    nursery.start_soon(self._control.follow, self._apply, self._sightings.forget)
                     nursery.start_soon(self._follow_relay, sessions)
-                    nursery.start_soon(self._refusals.tell, self._outgoing)
+                    nursery.start_soon(self._refusals.tell, self._control.outgoing)
                     nursery.start_soon(self._sightings.look_around, self._doors_that_learn())
                     nursery.start_soon(self._look_again)
                     for door in self._doors:
@@ -216,32 +211,6 @@ class Worker:
             if self._post.bell is not None:
                 self._post.bell.ring(bell.ACCEPTING)
 
-    async def _follow_control(self) -> None:
-        while True:
-            try:
-                stream = await publish.connect(self._post.run_directory)
-            except OSError:
-                await trio.sleep(_RECONNECT_PAUSE)
-                continue
-            self._applied = received = 0
-            async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._talk, stream)
-                try:
-                    async for message in publish.receive(stream, publish.FROM_CONTROL):
-                        if isinstance(message, publish.Answered):
-                            self._inquiries.settled(message.numbers)
-                            continue
-                        received += 1
-                        if self._apply(message):
-                            self._applied = received
-                            # Where there is no room, what is waiting there says it, too.
-                            self._send(publish.Sighting())
-                except trio.BrokenResourceError:
-                    pass
-                nursery.cancel_scope.cancel()
-            self._log.info("control process lost", consequence="serving with the lists at hand")
-            await trio.sleep(_RECONNECT_PAUSE)
-
     def _apply(self, update: publish.Update) -> bool:
         """Put it in force; whether that is so of all that control has told until now."""
         brokers = self._in_force.state.brokers
@@ -267,25 +236,6 @@ class Worker:
         return [
             (door.listener, door.front) for door, listener in pairs if policy.follows(listener.revocation)
         ]
-
-    def _send(self, message: publish.ToControl) -> bool:
-        """Have control told; False where too much is on the way already."""
-        try:
-            self._outgoing.send_nowait(message)
-        except trio.WouldBlock:
-            return False
-        return True
-
-    async def _talk(self, stream: trio.SocketStream) -> None:
-        # What was sent to a control process that died is told to the next one again.
-        self._sightings.forget()
-        try:
-            for question in self._inquiries.questions():
-                await publish.send(stream, question)
-            async for message in self._unsent.clone():
-                await publish.send(stream, msgspec.structs.replace(message, applied=self._applied))
-        except trio.BrokenResourceError:
-            return
 
     async def _renew(self, listener: native.Listener, leaf: bytes) -> None:
         """Have responders asked again about a client that is connected; whom they revoke, the relay ends."""

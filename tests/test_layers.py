@@ -26,7 +26,7 @@ LAYERS = [
     {"refresh"},
     {"status_text"},
     {"status"},
-    {"session", "in_force", "sightings"},
+    {"session", "in_force", "sightings", "correspondence"},
     {"introduction", "access_log"},
     {"revocation", "stapling"},
     {"upstream"},

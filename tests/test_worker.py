@@ -116,7 +116,7 @@ async def test_control_is_told_how_many_updates_are_in_force(
     monkeypatch.setattr(publish, "connect", connect)
     unusable = Cover(str(tmp_path / "missing"), None, ((b"name", b"key"),), 0, (), 0x1FE, 0, 1, 2)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker._follow_control)
+        nursery.start_soon(worker._control.follow, worker._apply, worker._sightings.forget)
         async with aclosing(publish.receive(theirs, publish.FROM_WORKER)) as applied:
             await publish.send(theirs, Update(whole=True, ready=False))
             assert (await anext(applied)).applied == 1
@@ -144,10 +144,10 @@ async def test_questions_that_are_open_are_asked_of_each_new_control_process_unt
 
         async def follow_control() -> None:
             with follow:
-                await worker._follow_control()
+                await worker._control.follow(worker._apply, worker._sightings.forget)
 
         nursery.start_soon(follow_control)
-        nursery.start_soon(worker._inquiries.ask, "external", [b"leaf"])
+        nursery.start_soon(worker._control.inquiries.ask, "external", [b"leaf"])
         for last, (_, theirs) in enumerate(pairs):
             async with aclosing(publish.receive(theirs, publish.FROM_WORKER)) as told:
                 question = await anext(told)
@@ -156,7 +156,7 @@ async def test_questions_that_are_open_are_asked_of_each_new_control_process_unt
             if last:
                 await publish.send(theirs, publish.Answered((question.number,)))
                 await trio.testing.wait_all_tasks_blocked()
-                assert worker._inquiries.questions() == []
+                assert worker._control.inquiries.questions() == []
                 follow.cancel()
             else:
                 await theirs.aclose()
