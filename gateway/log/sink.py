@@ -52,7 +52,7 @@ class Sink:
         """Write a line, or let it wait for that; never raises, never blocks for long."""
         if self._writer is None:
             self._put(line)
-            if self.file is not None and time.monotonic() - self._reported >= INTERVAL:
+            if (self.file is not None or self._lost) and time.monotonic() - self._reported >= INTERVAL:
                 self.report()
         elif self._waiting.qsize() < MOST_WAITING:
             self._waiting.put(line)
