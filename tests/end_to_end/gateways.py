@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
@@ -12,6 +13,9 @@ from tests.end_to_end.clients import echoes, tls_context
 from tests.end_to_end.parts import TIMEOUT, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.authority import Authority
     from tests.end_to_end.parts import Gateway, OpensslCa, Web
 
 CONFIG = """\
@@ -52,6 +56,41 @@ def configure(
     return path, port
 
 
+_LISTS = """\
+workers = {workers}
+state_dir = "{directory}/state"
+
+[[listeners]]
+name = "front"
+bind = ["127.0.0.1:{port}"]
+upstreams = ["127.0.0.1:{broker}"]
+certificates = [{{ cert = "server.pem", key = "server.key" }}]
+client_ca = "ca.pem"
+
+[listeners.revocation]
+crl_urls = {urls}
+
+[crl_cache]
+refresh_interval = "1s"
+{cache}
+"""
+
+
+def furnish(
+    directory: Path, root: Authority, broker: int, urls: Sequence[str], *, workers: int = 2, cache: str = ""
+) -> tuple[Path, int]:
+    """The configuration and port of a gateway whose certificate and clients are of `root`."""
+    root.issue("localhost").write(directory, "server")
+    (directory / "ca.pem").write_bytes(root.pem)
+    port, path = free_port(), directory / "gateway.toml"
+    path.write_text(
+        _LISTS.format(
+            workers=workers, directory=directory, port=port, broker=broker, urls=json.dumps(urls), cache=cache
+        )
+    )
+    return path, port
+
+
 def workers_of(gateway: Gateway) -> dict[str, int]:
     return {name: pid for name, pid in gateway.children().items() if name.startswith("gw-worker")}
 
@@ -74,6 +113,28 @@ def reload(gateway: Gateway) -> None:
     count = len(gateway.lines(" reloaded "))
     gateway.process.send_signal(signal.SIGHUP)
     gateway.wait_for(" reloaded ", count=count + 1)
+
+
+class Manager:
+    """The end of NOTIFY_SOCKET that systemd has."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(TIMEOUT)
+
+    def hears(self, first: str) -> list[str]:
+        """Wait for the message that begins with `first`, and return its other lines."""
+        while True:
+            lines = self._socket.recv(4096).decode().split("\n")
+            if lines[0] == first:
+                return lines[1:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
 
 
 class Storm:

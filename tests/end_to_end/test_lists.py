@@ -12,7 +12,8 @@ from cryptography import x509
 
 from tests.authority import Authority, Credential, Revoked, extension
 from tests.end_to_end.clients import Echo, echoes
-from tests.end_to_end.parts import TIMEOUT, Gateway, Web, free_port, until
+from tests.end_to_end.gateways import furnish
+from tests.end_to_end.parts import TIMEOUT, Gateway, Web, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,28 +29,9 @@ class House:
         self.files.mkdir()
         self.web = Web(self.files)
         self.root = Authority.root("Fleet Root")
-        self.root.issue("localhost").write(directory, "server")
-        (directory / "ca.pem").write_bytes(self.root.pem)
-        self.port = free_port()
         self.publish("root", self.root)
-        (directory / "gateway.toml").write_text(f"""\
-workers = 2
-state_dir = "{directory}/state"
-
-[[listeners]]
-name = "front"
-bind = ["127.0.0.1:{self.port}"]
-upstreams = ["127.0.0.1:{broker}"]
-certificates = [{{ cert = "server.pem", key = "server.key" }}]
-client_ca = "ca.pem"
-
-[listeners.revocation]
-crl_urls = ["{self.web.url}/root.crl"]
-
-[crl_cache]
-refresh_interval = "1s"
-learnt_allow = ["127.0.0.1/32"]
-""")
+        cache = 'learnt_allow = ["127.0.0.1/32"]'
+        self.config, self.port = furnish(directory, self.root, broker, [self.url("root")], cache=cache)
 
     def url(self, name: str) -> str:
         return f"{self.web.url}/{name}.crl"
@@ -63,7 +45,7 @@ learnt_allow = ["127.0.0.1/32"]
         new.rename(self.files / f"{name}.crl")
 
     def gateway(self) -> Gateway:
-        return Gateway(self.directory / "gateway.toml", self.port)
+        return Gateway(self.config, self.port)
 
     def context(self, credential: Credential) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes
-from tests.end_to_end.gateways import Storm, configure, edit, has_ended, reload, workers_of
+from tests.end_to_end.gateways import Manager, Storm, configure, edit, has_ended, reload, workers_of
 from tests.end_to_end.parts import (
     TIMEOUT,
     Gateway,
@@ -23,7 +23,6 @@ from tests.end_to_end.parts import (
     s_client,
     until,
 )
-from tests.end_to_end.test_service import Manager
 
 if TYPE_CHECKING:
     from pathlib import Path

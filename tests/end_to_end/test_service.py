@@ -8,35 +8,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
-from tests.end_to_end.gateways import configure, workers_of
+from tests.end_to_end.gateways import Manager, configure, workers_of
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, until
-
-
-class Manager:
-    """The end of NOTIFY_SOCKET that systemd has."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._socket.settimeout(TIMEOUT)
-
-    def hears(self, first: str) -> list[str]:
-        """Wait for the message that begins with `first`, and return its other lines."""
-        while True:
-            lines = self._socket.recv(4096).decode().split("\n")
-            if lines[0] == first:
-                return lines[1:]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._socket.close()
 
 
 def test_the_manager_is_told_of_each_step_of_a_life(

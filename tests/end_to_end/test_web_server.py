@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from tests.authority import Authority, Revoked
 from tests.end_to_end.clients import Echo, echoes
+from tests.end_to_end.gateways import furnish
 from tests.end_to_end.parts import Gateway, Process, accepts, free_port, program, until
 
 if TYPE_CHECKING:
@@ -102,10 +103,6 @@ class House:
     def __init__(self, directory: Path, broker: int) -> None:
         self.directory = directory
         self.root = Authority.root("Fleet Root")
-        self.root.issue("localhost").write(directory, "server")
-        (directory / "ca.pem").write_bytes(self.root.pem)
-        self.context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
-        self.context.load_cert_chain(*self.root.issue("device").write(directory, "device"))
         self.nginx = Nginx(directory)
         trusted = trustme.CA()
         trusted.cert_pem.write_to_path(directory / "web-ca.pem")
@@ -123,26 +120,11 @@ class House:
         self.urls = {name: f"http://127.0.0.1:{self.nginx.port}/{name}" for name in FAULTS}
         self.urls["secure"] = f"https://127.0.0.1:{self.nginx.secure}/secure"
         self.urls["nobody"] = "http://nobody.invalid/ca.crl"
-        self.port = free_port()
-        (directory / "gateway.toml").write_text(f"""\
-workers = 1
-state_dir = "{directory}/state"
-
-[[listeners]]
-name = "front"
-bind = ["127.0.0.1:{self.port}"]
-upstreams = ["127.0.0.1:{broker}"]
-certificates = [{{ cert = "server.pem", key = "server.key" }}]
-client_ca = "ca.pem"
-
-[listeners.revocation]
-crl_urls = {json.dumps(list(self.urls.values()))}
-
-[crl_cache]
-refresh_interval = "1s"
-http_timeout = "2s"
-max_bytes = "1MiB"
-""")
+        cache = 'http_timeout = "2s"\nmax_bytes = "1MiB"'
+        urls = list(self.urls.values())
+        self.config, self.port = furnish(directory, self.root, broker, urls, workers=1, cache=cache)
+        self.context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+        self.context.load_cert_chain(*self.root.issue("device").write(directory, "device"))
 
     def status(self) -> dict[str, Any]:
         """What `tls-gateway status` says of each list, by its name above."""
@@ -179,7 +161,7 @@ def test_whatever_the_web_server_does_the_lists_stay_and_the_status_says_why(hou
     said = {**{name: why for name, (_locations, why) in FAULTS.items()}, "secure": SECURE}
     faults = "\n".join(f"location = /{name} {{ {what} }}" for name, (what, _why) in FAULTS.items())
     house.nginx.serve("good")
-    with house.nginx, Gateway(house.directory / "gateway.toml", house.port) as gateway:
+    with house.nginx, Gateway(house.config, house.port) as gateway:
         until(lambda: all(house.status()[name]["number"] == "1" for name in said), "all lists to be in force")
         nobody = house.status()["nobody"]
         assert nobody["this_update"] is None
