@@ -54,7 +54,7 @@ def configure(settings: Log, owner: Identity | None = None) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sink),  # type: ignore[arg-type]  # it asks for write and flush alone
+        logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
     )
     _sink = sink

@@ -32,7 +32,11 @@ _AT_ONCE = select.PIPE_BUF
 
 
 class Sink:
-    """What structlog takes for a file; `report` is called now and then, and may log."""
+    """What structlog takes for a logger; `report` is called now and then, and may log.
+
+    Rejected: structlog's own WriteLogger. It holds a lock while it writes, and a report is
+    made while the supervisor writes.
+    """
 
     def __init__(self, file: LogFile | None, stderr: TextIO, report: Callable[[Sink], None]) -> None:
         self.file = file
@@ -59,8 +63,12 @@ class Sink:
         else:
             self._lose(1)
 
-    def flush(self) -> None:
-        """For structlog; nothing waits that is not on its way."""
+    def line(self, text: str) -> None:
+        """Write `text` with the end of its line."""
+        self.write(f"{text}\n")
+
+    # By level: what the level is stands in the text.
+    debug = info = warning = error = critical = line
 
     def lost(self) -> int:
         """How many lines came to no place at all since the last call."""

@@ -153,3 +153,20 @@ def test_a_pipe_that_nobody_reads_stops_neither_the_supervisor_nor_the_end_of_a_
         assert not sink.close(0.01)
         os.read(reading, 2 * select.PIPE_BUF)
         assert sink.close(30)
+
+
+def test_whoever_writes_without_a_thread_reports_in_the_midst_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log" / "gateway.log"
+    path.parent.mkdir()
+    log.configure(Log(file=path))
+    path.unlink()
+    path.parent.rmdir()
+    sink: Any = log._sink
+    sink._reported -= sinks.INTERVAL
+    log.get_logger().info("event happened")
+    log.get_logger().info("another happened")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "error   log file not written" in first
+    assert second.endswith("another happened")
