@@ -98,7 +98,7 @@ def workers_of(gateway: Gateway) -> dict[str, int]:
 def has_ended(pid: int) -> bool:
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().split()[2] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 

@@ -340,9 +340,15 @@ class Gateway(Process):
     def children(self) -> dict[str, int]:
         """Process ids by the name that the kernel shows: gw-control, gw-worker-N."""
         roles = {}
-        for pid in _children(self.process.pid):
-            roles[(Path("/proc") / str(pid) / "comm").read_text().strip()] = pid
+        for pid in self.pids():
+            # Some may end while they are counted.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                roles[(Path("/proc") / str(pid) / "comm").read_text().strip()] = pid
         return roles
+
+    def pids(self) -> list[int]:
+        """Those of all generations, whose workers have the same names."""
+        return list(_children(self.process.pid))
 
 
 def s_client(port: int, ca: OpensslCa, stem: str | None, *options: str | Path) -> str:

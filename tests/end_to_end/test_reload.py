@@ -234,9 +234,9 @@ def test_thirty_reloads_leave_no_descriptor_open(tmp_path: Path, ca: OpensslCa, 
     with Gateway(config, port) as gateway:
         descriptors = Path("/proc") / str(gateway.process.pid) / "fd"
         reload(gateway)
-        until(lambda: len(workers_of(gateway)) == 2, "the first workers to end")
+        until(lambda: len(gateway.pids()) == 3, "the first workers to end")
         before = opened()
         for _ in range(30):
             reload(gateway)
-        until(lambda: len(workers_of(gateway)) == 2, "the old workers to end")
+        until(lambda: len(gateway.pids()) == 3, "the old workers to end")
         assert opened() == before

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.clients import Echo, client, echoes, tls_context
-from tests.end_to_end.gateways import Manager, configure, workers_of
+from tests.end_to_end.gateways import Manager, configure
 from tests.end_to_end.parts import TIMEOUT, Gateway, OpensslCa, Web, until
 
 
@@ -76,7 +76,7 @@ def test_who_came_before_the_gateway_was_started_is_served_through_the_socket_th
             for _ in range(6):
                 with client(port, ca):
                     pass
-            until(lambda: len(workers_of(gateway)) == 2, "the old workers to end")
+            until(lambda: len(gateway.pids()) == 3, "the old workers to end")
 
 
 def test_a_socket_that_no_listener_asks_for_is_told_of_and_is_no_childs(
