@@ -30,13 +30,6 @@ USER = "nobody"
 
 
 @pytest.fixture
-def echo() -> Iterator[Echo]:
-    server = Echo()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def place() -> Iterator[Path]:
     """Where another user may go, which pytest's directories are not."""
     with tempfile.TemporaryDirectory() as name:
