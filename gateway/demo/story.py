@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -65,6 +66,8 @@ class _Story:
 
 def run(*, once: bool, port: int) -> int:
     """Tell the story, then, unless `once`, stay until Ctrl-C; the exit code is 0 if every step was right."""
+    # Whoever ends us by SIGTERM wants no gateway left behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     story = _Story()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tls-gateway-demo-")))
