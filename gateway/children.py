@@ -27,6 +27,8 @@ KILL_AFTER = 5.0
 # A child that dies at once is started again a little later, so that a fault does not burn a core.
 _SHORT_LIFE = 1.0
 _RESTART_PAUSE = 0.5
+# Seconds from one attempt to fork to the next, where the system has no process to give.
+_FORK_PAUSE = 1.0
 
 
 @dataclass(eq=False)
@@ -51,12 +53,23 @@ class Child:
         return self.kill_at if self.pid else self.due
 
     def fork(self, mask: Iterable[int], identity: Identity | None) -> None:
-        """Start it; in the child this never returns. `mask` are the signals that it is to hold back."""
+        """Start it, or let it be due again; in the child this never returns.
+
+        `mask` are the signals that it is to hold back.
+        """
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         self.started = time.monotonic()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError as exc:
+            # Too many processes or too little memory, for now: that must not end those that serve.
+            self.due = self.started + _FORK_PAUSE
+            get_logger(process="supervisor").error(
+                "cannot fork", child=self.name, error=exc.strerror, retry_in=f"{_FORK_PAUSE:g}s"
+            )
+            return
         if self.pid == 0:
             _be(self, parent, mask, identity)
 
