@@ -29,6 +29,8 @@ MOST_WAITING = 10_000
 _READERS_PATIENCE = 100
 # Of a pipe, what is written at once without being mixed with what others write (pipe(7)).
 _AT_ONCE = select.PIPE_BUF
+# Octets of one character, where it has to be escaped.
+_WIDEST = 10
 
 
 class Sink:
@@ -129,10 +131,11 @@ class Sink:
         if self.file is not None and self.file.write(lines.encode(errors="backslashreplace")):
             return
         try:
-            if self._writer is None and not self._has_room():
-                raise BlockingIOError
-            self._stderr.write(lines)
-            self._stderr.flush()
+            for piece in [lines] if self._writer is not None else _pieces(lines):
+                if self._writer is None and not self._has_room():
+                    raise BlockingIOError
+                self._stderr.write(piece)
+                self._stderr.flush()
         except (OSError, ValueError):
             # Nobody is left who could be told; the count is, if anybody comes back.
             self._lose(lines.count("\n"))
@@ -150,6 +153,14 @@ class Sink:
     def _lose(self, lines: int) -> None:
         with self._counting:
             self._lost += lines
+
+
+def _pieces(lines: str) -> list[str]:
+    """What a pipe with any room takes without a wait, one after the other."""
+    if len(lines.encode(errors="backslashreplace")) <= _AT_ONCE:
+        return [lines]
+    most = _AT_ONCE // _WIDEST
+    return [lines[at : at + most] for at in range(0, len(lines), most)]
 
 
 def _ignore(_lines: int) -> None:

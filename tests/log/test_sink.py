@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import select
@@ -153,6 +154,17 @@ def test_a_pipe_that_nobody_reads_stops_neither_the_supervisor_nor_the_end_of_a_
         assert not sink.close(0.01)
         os.read(reading, 2 * select.PIPE_BUF)
         assert sink.close(30)
+
+
+def test_a_line_longer_than_a_pipe_has_room_for_does_not_stop_the_supervisor() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as pipe:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2 * select.PIPE_BUF)
+        sink = Sink(None, pipe, nothing)
+
+        sink.line("x" * 5 * select.PIPE_BUF)
+
+        assert sink.lost() == 1
 
 
 def test_whoever_writes_without_a_thread_reports_in_the_midst_of_it(
