@@ -95,6 +95,7 @@ class Counters:
 
         For the supervisor alone.
         """
+        self._before = [each for each in self._before if not each[0].retired]
         ours = [self, *(counters for counters, _ in self._before)]
         for counters, known in [(after, {new: new for new in same.values()}), *after._before]:
             if counters not in ours and not counters.retired:
@@ -109,6 +110,8 @@ class Counters:
                 if which not in _GAUGES:
                     self._past[which] += numbers[which]
                 numbers[which] = 0
+        # Each would keep those before it, and their pages, for ever.
+        self._before = []
         self.retired = True
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 
 from gateway import native
 from gateway.metrics import HANDSHAKE_TIMES, Counter, Counters, gauge_index
@@ -140,3 +142,27 @@ def test_all_workers_have_to_accept_and_one_that_dies_does_not() -> None:
             step(worker)
             told.append(counters.accepting)
     assert told == [False, True, False, False]
+
+
+def test_the_pages_of_configurations_that_have_ended_are_given_back() -> None:
+    counters, ended = Counters(1, 1), []
+    for _ in range(3):
+        before, counters = counters, counters.succeed(1, 1, {0: 0})
+        before.retire()
+        ended.append(weakref.ref(before))
+        del before
+    gc.collect()
+    # The last one is looked at by its successor until the next reload.
+    assert [reference() is None for reference in ended] == [True, True, False]
+
+
+def test_the_pages_of_undone_reloads_are_given_back() -> None:
+    counters, ended = Counters(1, 1), []
+    for _ in range(3):
+        undone = counters.succeed(1, 1, {0: 0})
+        counters.take_back(undone, {0: 0})
+        undone.retire()
+        ended.append(weakref.ref(undone))
+        del undone
+    gc.collect()
+    assert [reference() is None for reference in ended] == [True, True, False]
