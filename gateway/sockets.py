@@ -62,9 +62,9 @@ class Sockets:
         try:
             for _, key, place, defer in _places(config):
                 bound = self._bound.setdefault(place, [])
-                if self._take_inherited(place.address, bound, defer):
-                    continue
                 try:
+                    if self._take_inherited(place.address, bound, defer):
+                        continue
                     for opened in _bind(place.address, bound, workers, defer):
                         new.append(opened)
                         if listen:

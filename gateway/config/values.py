@@ -46,7 +46,8 @@ _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB)?", re.ASCII)
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _LARGEST = 1 << 40
 
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
+# No library resolves a label of more octets (RFC 1035, section 2.3.4): getaddrinfo raises UnicodeError.
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _ONLY_DIGITS_AND_DOTS = re.compile(r"[\d.]+", re.ASCII)
 _LONGEST_HOST_NAME = 253  # RFC 1035, section 2.3.4
 _LONGEST_SOCKET_PATH = 107  # sockaddr_un holds 108 bytes, one of them the end
