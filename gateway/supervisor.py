@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -129,9 +130,10 @@ class Supervisor:
             )
             after = self._premises.furnish(reading, servers, before)
         except (ConfigError, UnsupportedOpenSSLError, OSError) as exc:
-            self._log.error("reload refused", error=str(exc), consequence="the configuration in force stays")
-            if self._generations.next is None:
-                self._service.ready("the last reload was refused, see the log")
+            self._refuse_reload(error=str(exc))
+            return
+        except Exception as exc:  # noqa: BLE001 - whatever it was, those who serve go on
+            self._refuse_reload(error=repr(exc), exception=traceback.format_exc())
             return
         log.configure(reading.config.log, self._premises.identity)
         for warning in reading.warnings:
@@ -140,6 +142,11 @@ class Supervisor:
         raise_descriptor_limit(after.config, after.workers, self._log)
         self._generations.begin(after)
         self._replace_control(after)
+
+    def _refuse_reload(self, **why: str) -> None:
+        self._log.error("reload refused", **why, consequence="the configuration in force stays")
+        if self._generations.next is None:
+            self._service.ready("the last reload was refused, see the log")
 
     def _replace_control(self, generation: Generation) -> None:
         """Another control process, of `generation`, when the one that runs has ended."""
