@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
+import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -54,3 +58,19 @@ def test_a_silent_server_accepts_and_never_answers() -> None:
         web.fall_silent()
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(web.url, timeout=0.2)
+
+
+def test_who_goes_in_the_midst_of_a_list_is_not_worth_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    with CrlServer(CPU) as web:
+        web.publish(bytes(64 << 20))
+        where = urlsplit(web.url)
+        assert where.hostname is not None
+        client = socket.create_connection((where.hostname, where.port or 0))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:
+                thread.join(SOON)
+    assert capfd.readouterr().err == ""
