@@ -59,11 +59,19 @@ def tls_context(ca: OpensslCa, stem: str = "device") -> ssl.SSLContext:
 @contextmanager
 def client(port: int, ca: OpensslCa, stem: str = "device") -> Iterator[ssl.SSLSocket]:
     """A connection that has echoed once: its verdict is in, and the relay has it."""
-    with (
-        socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
-        tls_context(ca, stem).wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
+    with _connection(port, tls_context(ca, stem)) as connection:
         assert echoes(connection)
+        yield connection
+
+
+@contextmanager
+def _connection(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> Iterator[ssl.SSLSocket]:
+    """One whose handshake is over. Wrapped before it connects: else a reset in between leaves it open."""
+    with context.wrap_socket(socket.socket(), server_hostname="localhost", session=session) as connection:
+        connection.settimeout(TIMEOUT)
+        connection.connect(("127.0.0.1", port))
         yield connection
 
 
@@ -82,10 +90,7 @@ def resume(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None, message: bytes = b"ping"
 ) -> tuple[bool, bool, ssl.SSLSession | None]:
     """Whether it echoed, whether it resumed, and the session to resume next."""
-    with (
-        socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain,
-        context.wrap_socket(plain, server_hostname="localhost", session=session) as connection,
-    ):
+    with _connection(port, context, session) as connection:
         try:
             echoed = echoes(connection, message)
         except OSError:
