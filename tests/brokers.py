@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0
 
 
+def receive(connection: socket.socket, length: int) -> bytes:
+    """So many octets, or those before the end; MSG_WAITALL would not wait where there is a timeout."""
+    received = b""
+    while len(received) < length and (part := connection.recv(length - len(received))):
+        received += part
+    return received
+
+
 class ListeningBroker:
     """Listens on loopback, or on a path, and says whom it accepted."""
 

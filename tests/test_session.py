@@ -31,7 +31,7 @@ from gateway.upstream import Upstream
 from gateway.upstream import client as upstream_client
 from gateway.upstream.client import Version, known_by, known_by_nothing, preface
 from tests.authority import NOW
-from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker
+from tests.brokers import TIMEOUT, ListeningBroker, dead_broker, listening_broker, receive
 from tests.relay_parts import Client, Gate, hear_the_end, list_of
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class House:
         """Whether what the client says comes to the broker, and back."""
         with self.broker.accept() as accepted:
             client.queue(b"ping")
-            said = accepted.recv(4, socket.MSG_WAITALL)
+            said = receive(accepted, 4)
             accepted.sendall(b"pong")
             client.received.clear()
             while len(client.received) < 4:
@@ -300,8 +300,8 @@ def test_a_client_without_a_certificate_is_known_by_its_address(monkeypatch: pyt
 
 def header_of(accepted: socket.socket) -> bytes:
     """Version 2's header, and not an octet more."""
-    head = accepted.recv(16, socket.MSG_WAITALL)
-    return head + accepted.recv(int.from_bytes(head[14:16]), socket.MSG_WAITALL)
+    head = receive(accepted, 16)
+    return head + receive(accepted, int.from_bytes(head[14:16]))
 
 
 @pytest.mark.parametrize("version", [V12, V13])
@@ -316,7 +316,7 @@ async def test_the_broker_is_told_of_the_client_before_its_first_byte(
         client.queue(b"first words")
         with house.broker.accept() as accepted:
             told = ProxyProtocolV2().unpack(header_of(accepted))
-            assert accepted.recv(11, socket.MSG_WAITALL) == b"first words"
+            assert receive(accepted, 11) == b"first words"
         assert isinstance(told, ProxyResultIPv4)
         assert (str(told.source[0]), told.source[1]) == client.sock.getsockname()
         assert (str(told.dest[0]), told.dest[1]) == client.sock.getpeername()
@@ -683,7 +683,7 @@ async def test_where_a_broker_refuses_the_client_comes_to_another_one(
             assert event.conn.peer == "{}:{}".format(*client.sock.getsockname())
             await session.reach_broker(house.door, event.conn)
             with house.broker.accept() as accepted:
-                assert accepted.recv(12, socket.MSG_WAITALL) == b"first words "
+                assert receive(accepted, 12) == b"first words "
     assert (events, house.counted(Counter.UPSTREAM_FAILED)) == ([], 0)
 
 

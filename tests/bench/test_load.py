@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.loadgen import Load, LoadSite, Plan, Result, echo_service
 from bench.material import Material
 from tests.bench.tls_server import TlsServer, peer_serial
+from tests.brokers import receive
 
 if TYPE_CHECKING:
     import ssl
@@ -330,4 +331,4 @@ def test_the_echo_service_sends_back_what_it_gets(programs: Programs, site: Load
         for start in range(0, len(sent), 1 << 16):
             part = sent[start : start + (1 << 16)]
             peer.sendall(part)
-            assert peer.recv(len(part), socket.MSG_WAITALL) == part
+            assert receive(peer, len(part)) == part
