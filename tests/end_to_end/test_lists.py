@@ -99,8 +99,8 @@ def test_a_ca_that_a_client_brings_along_is_learnt_with_its_list_and_stays_known
     context = house.context(device)
     with house.gateway() as gateway:
         until(lambda: house.gets_in(context), "the client to be covered by the list of its CA")
-        assert gateway.lines("client refused", "no_list")
-        assert gateway.lines("CA found", "Plant CA")
+        gateway.wait_for("client refused", "no_list")
+        gateway.wait_for("CA found", "Plant CA")
         with house.client(context) as connection:
             session = connection.session
         with house.client(context, session) as connection:

@@ -115,7 +115,7 @@ def test_a_revoked_client_is_out_and_hears_why_from_the_second_time_on(
         assert "reason=certificate_revoked" in line
         assert "revocation_reason=keyCompromise" in line
         assert "certificate revoked" in refused(port, ca, "device")
-        assert len(gateway.lines("revoked by OCSP", "CN=device")) == 1
+        assert len(gateway.wait_for("revoked by OCSP", "CN=device")) == 1
         assert answers(config) == 1
 
 
@@ -158,9 +158,10 @@ def test_a_dead_responder_costs_what_the_policy_says(
             assert "closed" in refused(port, ca, "device")
         else:
             assert comes_in(gateway, ca)
-        assert bool(logged) == bool(gateway.lines("reason=no_ocsp_answer"))
         if logged:
             gateway.wait_for(logged, "reason=no_ocsp_answer", "CN=device")
+        else:
+            assert not gateway.lines("reason=no_ocsp_answer")
 
 
 def test_answers_outlive_the_control_process_and_a_reload(
