@@ -345,6 +345,15 @@ class Gate:
             over = client.handshake()
         return arrival, client
 
+    def ticket(self, tls: ssl.SSLContext) -> ssl.SSLSession:
+        """The session of a client that has been here and gone, for `arrive`; of TLS 1.2."""
+        arrival, client = self.arrive(tls)
+        session = client.tls.session
+        arrival.conn.close()
+        client.close()
+        assert session is not None
+        return session
+
     def open(self, front: Front) -> tuple[str, int]:
         """Have the relay serve `front`; where clients connect to it."""
         listening = listening_socket()

@@ -233,10 +233,7 @@ async def test_a_resumed_client_that_is_revoked_since_is_refused_with_close_noti
     house: House, events: list[Any]
 ) -> None:
     tls = house.gate.tls(V12)
-    arrival, first = house.gate.arrive(tls)
-    ticket = first.tls.session
-    arrival.conn.close()
-    first.close()
+    ticket = house.gate.ticket(tls)
     house.publish(house.gate.files[0].serial)
     arrival, client = house.gate.arrive(tls, session=ticket)
     with closing(client):
@@ -346,10 +343,7 @@ async def test_a_server_name_that_is_no_hosts_is_not_told(
 async def test_a_resumed_client_showed_its_certificate_in_its_session(house: House) -> None:
     house.door.preface = partial(preface, version="v2", certificate=False)
     tls = house.gate.tls(V12)
-    arrival, first = house.gate.arrive(tls)
-    ticket = first.tls.session
-    arrival.conn.close()
-    first.close()
+    ticket = house.gate.ticket(tls)
     arrival, client = house.gate.arrive(tls, session=ticket)
     with closing(client):
         await session.serve(house.door, arrival)
@@ -621,10 +615,7 @@ async def test_a_resumed_session_waits_for_an_answer_as_well(build: Callable[...
     house = build(ocsp="require")
     tls = house.gate.tls(V12)
     house.answer(AnswerStatus.GOOD)
-    arrival, first = house.gate.arrive(tls)
-    ticket = first.tls.session
-    arrival.conn.close()
-    first.close()
+    ticket = house.gate.ticket(tls)
     house.answer(AnswerStatus.GOOD, ends=NOW - 1)
     house.ask = partial(said_good, house)
     arrival, client = house.gate.arrive(tls, session=ticket)
