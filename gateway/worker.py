@@ -378,6 +378,8 @@ def _log_end(door: session.Door, event: RelayEvent) -> None:
     end, broker = event.end.name.lower(), door.upstream.name(event.id)
     over = Over(end, event.detail, broker, event.duration, event.bytes_in, event.bytes_out)
     door.over(event.conn, over)
+    if event.end is not End.REVOKED and not door.log.is_enabled_for(logging.DEBUG):
+        return
     values: dict[str, object] = {"peer": event.conn.peer, "broker": broker, "end": end}
     if event.detail:
         values["detail"] = event.detail
